@@ -1,0 +1,1 @@
+"""layerflow: the TensorFlow.js Layers API for Python, on an engine that compiles the whole model."""

@@ -1,0 +1,116 @@
+"""Settings of the process: from LAYERFLOW_* variables of the environment, changeable at run time.
+
+| setting | environment | meaning |
+| --- | --- | --- |
+| `floatx()` | LAYERFLOW_FLOATX | type of weights and of Python numbers: float32 (default) or float64 |
+| `epsilon()` | LAYERFLOW_EPSILON | the small number of losses, optimizers and constraints, 1e-7 |
+| `jit()` | LAYERFLOW_JIT | 0: run the uncompiled kernels |
+| `cache()` | LAYERFLOW_CACHE | 0: keep no compiled code on disk |
+| `cache_dir()` | LAYERFLOW_CACHE_DIR | where compiled code is kept; None: the user's cache folder |
+| `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
+| `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+VERSION = "0.1.0"
+_FALSE = {"0", "false", "off", "no", ""}
+_FLOATS = ("float32", "float64")
+
+
+def _flag(variable: str, default: bool) -> bool:
+    value = os.environ.get(variable)
+    return default if value is None else value.strip().lower() not in _FALSE
+
+
+def _number(variable: str, default: Any, kind: type) -> Any:
+    value = os.environ.get(variable)
+    if not value:
+        return default
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{variable}={value!r} is not a number; unset it or give one.") from None
+
+
+_settings: dict[str, Any] = {
+    "floatx": os.environ.get("LAYERFLOW_FLOATX") or "float32",
+    "epsilon": _number("LAYERFLOW_EPSILON", 1e-7, float),
+    "jit": _flag("LAYERFLOW_JIT", True),
+    "cache": _flag("LAYERFLOW_CACHE", True),
+    "cache_dir": os.environ.get("LAYERFLOW_CACHE_DIR") or None,
+    "num_threads": _number("LAYERFLOW_NUM_THREADS", None, int),
+    "debug": _flag("LAYERFLOW_DEBUG", False),
+}
+if _settings["floatx"] not in _FLOATS:
+    raise ValueError(f"LAYERFLOW_FLOATX={_settings['floatx']!r}: expected one of {', '.join(_FLOATS)}.")
+
+
+def floatx() -> str:
+    """Name of the default floating type."""
+    return _settings["floatx"]
+
+
+def set_floatx(dtype: str) -> None:
+    """Sets the default floating type: "float32" or "float64"."""
+    name = str(dtype)
+    if name not in _FLOATS:
+        raise ValueError(f"floatx must be one of {', '.join(_FLOATS)}, got {dtype!r}.")
+    _settings["floatx"] = name
+
+
+def epsilon() -> float:
+    return _settings["epsilon"]
+
+
+def set_epsilon(value: float) -> None:
+    _settings["epsilon"] = float(value)
+
+
+def jit() -> bool:
+    """Whether graphs are compiled; otherwise the uncompiled kernels run them."""
+    return _settings["jit"]
+
+
+def set_jit(on: bool) -> None:
+    _settings["jit"] = bool(on)
+
+
+def cache() -> bool:
+    """Whether compiled code is kept on disk."""
+    return _settings["cache"]
+
+
+def set_cache(on: bool) -> None:
+    _settings["cache"] = bool(on)
+
+
+def cache_dir() -> str | None:
+    """The folder of compiled code, None for the user's cache folder."""
+    return _settings["cache_dir"]
+
+
+def set_cache_dir(path: str | os.PathLike | None) -> None:
+    _settings["cache_dir"] = None if path is None else os.fspath(path)
+
+
+def num_threads() -> int | None:
+    """The wanted number of threads, None for as many as the process may use."""
+    return _settings["num_threads"]
+
+
+def set_num_threads(count: int | None) -> None:
+    if count is not None and int(count) < 1:
+        raise ValueError(f"num_threads must be at least 1, got {count}.")
+    _settings["num_threads"] = None if count is None else int(count)
+
+
+def debug() -> bool:
+    return _settings["debug"]
+
+
+def set_debug(on: bool) -> None:
+    _settings["debug"] = bool(on)

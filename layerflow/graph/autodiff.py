@@ -1,0 +1,57 @@
+"""Reverse mode: from ops to ops.  The backward computation is an ordinary graph, fused and compiled like the forward one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from layerflow.errors import TraceError
+from layerflow.graph import ops, symbolic
+from layerflow.graph.ir import topological
+from layerflow.graph.ops.movement import unbroadcast
+from layerflow.graph.ops.primitive import as_op
+from layerflow.graph.symbolic import Kind, Op, SymbolicTensor
+
+
+def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTensor | None]:
+    """Cotangents of `xs`: the derivatives of `y` (summed, or weighted by `seed`) with respect to each.
+
+    An x that `y` does not depend on differentiably gets None.
+    """
+    target = as_op(y)
+    wanted = [as_op(x) for x in xs]
+    if target.dtype.kind != "f":
+        raise TraceError(f"the gradient of a value of dtype {target.dtype} is not defined; it must be a float.")
+    order = topological([target])
+    needed = _depends_on(order, set(wanted))
+    start = ops.broadcast_to(ops.ones_like(SymbolicTensor(target)), target.shape) if seed is None else seed
+    cotangents: dict[Op, SymbolicTensor] = {target: start}
+    for op in reversed(order):
+        if op not in needed or op not in cotangents or not op.inputs:
+            continue
+        with symbolic.layer_scope(op.layer):
+            _visit(op, cotangents, needed)
+    return [cotangents.get(op) for op in wanted]
+
+
+def _visit(op: Op, cotangents: dict[Op, SymbolicTensor], needed: set[Op]) -> None:
+    """Applies one gradient rule and adds the results to the inputs' cotangents."""
+    rule = getattr(op.primitive, "rule", None)
+    if rule is None:
+        return
+    results = rule(cotangents[op], SymbolicTensor(op), *[SymbolicTensor(i) for i in op.inputs], **op.attrs)
+    for source, g in zip(op.inputs, results if isinstance(results, tuple) else (results,), strict=True):
+        if g is None or source not in needed or source.dtype.kind != "f":
+            continue
+        if op.primitive.kind is Kind.MAP:
+            g = unbroadcast(g, source.shape)
+        # A cotangent may arrive from several readers: sum before visiting the op.
+        cotangents[source] = cotangents[source] + g if source in cotangents else g
+
+
+def _depends_on(order: Sequence[Op], leaves: set[Op]) -> set[Op]:
+    found: set[Op] = set()
+    for op in order:
+        if op in leaves or any(i in found for i in op.inputs):
+            found.add(op)
+    return found

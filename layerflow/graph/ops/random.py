@@ -1,0 +1,147 @@
+"""Random numbers as a pure function of (seed, step, position): the same bits in NumPy and in compiled code.
+
+The bits are a counter-based hash: two rounds of a 32-bit finaliser (multiply, xor-shift) keyed by seed, step and a salt
+that tells the generators of one graph apart.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+
+from layerflow.graph import shapes, symbolic
+from layerflow.graph.ops import elementwise as e
+from layerflow.graph.ops import indexing, movement
+from layerflow.graph.ops.primitive import elementwise
+from layerflow.graph.symbolic import INPUT, Op, SymbolicTensor
+from layerflow.graph.tensor import wrap
+
+# Inputs of every graph that draws random numbers: set before a run, the same for all of its draws.
+SEED = Op(INPUT, (), {"name": "seed"}, (), np.dtype(np.uint32))
+STEP = Op(INPUT, (), {"name": "step"}, (), np.dtype(np.uint32))
+
+_state = {"generator": np.random.default_rng(), "eager_step": 0, "seed": int(np.random.default_rng().integers(2**32))}
+
+
+def set_seed(seed: int) -> None:
+    """Fixes everything random from here on: initial weights, shuffling, dropout."""
+    _state["generator"] = np.random.default_rng(seed)
+    _state["seed"] = int(np.random.default_rng([seed, 1]).integers(2**32))
+    _state["eager_step"] = 0
+
+
+def generator() -> np.random.Generator:
+    """The process-wide generator that initializers and shuffling draw from."""
+    return _state["generator"]
+
+
+def seed_value() -> int:
+    """The seed of graph random numbers."""
+    return _state["seed"]
+
+
+def next_step() -> int:
+    """A step number never used before in this process, for draws outside a training loop."""
+    _state["eager_step"] += 1
+    return (2**31 + _state["eager_step"]) % 2**32
+
+
+@elementwise()
+def right_shift(a, b):
+    return a >> b
+
+
+@elementwise()
+def bitwise_xor(a, b):
+    return a ^ b
+
+
+def hashed(x: Any) -> Any:
+    """Finaliser of 32-bit words: multiply and xor-shift rounds with low bias (the "lowbias32" constants of Chris Wellons)."""
+    x = bitwise_xor(x, right_shift(x, 16)) * 0x7FEB352D
+    x = bitwise_xor(x, right_shift(x, 15)) * 0x846CA68B
+    return bitwise_xor(x, right_shift(x, 16))
+
+
+def random_bits(position: Any, seed: Any, step: Any, salt: int) -> Any:
+    """32 hashed bits; positions, seed and step are uint32."""
+    key = hashed(step * 0x85EBCA6B + salt) + seed
+    return hashed(bitwise_xor(hashed(position + key), key))
+
+
+def salt_of(text: str) -> int:
+    """A salt from a name, the same in every process."""
+    return zlib.crc32(text.encode())
+
+
+def bits(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
+    """uint32 words of this shape; symbolic, or drawn now."""
+    if symbol:
+        where = indexing.positions(shape, None, np.uint32)
+        return random_bits(where, SymbolicTensor(SEED), SymbolicTensor(STEP), salt)
+    where = np.arange(math.prod(int(n) for n in shape), dtype=np.uint32)  # type: ignore[arg-type]
+    words = random_bits(where, np.uint32([seed_value()]), np.uint32([next_step()]), salt)
+    return words.reshape([int(n) for n in shape])  # type: ignore[arg-type]
+
+
+def unit(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
+    """Uniform floats in [0, 1) with 24 random bits."""
+    words = bits(shape, salt, symbol)
+    return e.cast(right_shift(words, 8), np.float32) * (1.0 / 2**24)
+
+
+def _resolve(shape: Any, like: Any) -> tuple[shapes.Shape, bool]:
+    if like is not None:
+        return movement._shape(like), symbolic.is_symbolic(like)
+    shape = tuple(shape)
+    return shape, symbolic.current_trace.get() is not None or not shapes.is_static(shape)
+
+
+def random_uniform(shape: Any = None, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: int | None = None, salt: int = 0, like: Any = None) -> Any:
+    """Uniform numbers in [minval, maxval).  In a trace: a function of the step; else drawn from the process-wide generator."""
+    full, symbol = _resolve(shape, like)
+    if not symbol:
+        rng = generator() if seed is None else np.random.default_rng(seed)
+        return wrap(rng.uniform(minval, maxval, full).astype(dtype or np.float32))
+    y = unit(full, salt + (seed or 0), True) * (maxval - minval) + minval
+    return y if dtype is None else e.cast(y, dtype)
+
+
+def random_normal(shape: Any = None, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None, salt: int = 0, like: Any = None) -> Any:
+    """Normal numbers; Box and Muller's transform in a trace."""
+    full, symbol = _resolve(shape, like)
+    if not symbol:
+        rng = generator() if seed is None else np.random.default_rng(seed)
+        return wrap(rng.normal(mean, stddev, full).astype(dtype or np.float32))
+    salt += seed or 0
+    radius = e.sqrt(-2.0 * e.log(1.0 - unit(full, salt, True)))
+    y = radius * e.cos(2.0 * math.pi * unit(full, salt ^ 0x5BD1E995, True)) * stddev + mean
+    return y if dtype is None else e.cast(y, dtype)
+
+
+def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None) -> Any:
+    """Normal numbers within two standard deviations of the mean, others drawn again."""
+    rng = generator() if seed is None else np.random.default_rng(seed)
+    y = rng.standard_normal(shape)
+    while (outside := np.abs(y) > 2).any():
+        y[outside] = rng.standard_normal(int(outside.sum()))
+    return wrap((y * stddev + mean).astype(dtype or np.float32))
+
+
+def dropout(x: Any, rate: float, noise_shape: Any = None, seed: int | None = None, salt: int = 0) -> Any:
+    """Zeroes a fraction `rate` of the elements and divides the others by 1 - rate.
+
+    Args:
+        noise_shape: extents of the mask; 1 shares one decision along that axis, None takes the extent of `x`.
+    """
+    if rate <= 0:
+        return x
+    if rate >= 1:
+        return x * 0
+    full = movement._shape(x)
+    mask_shape = full if noise_shape is None else tuple(n if m is None else m for m, n in zip(noise_shape, full, strict=True))
+    drawn = unit(mask_shape, salt + (seed or 0), symbolic.is_symbolic(x))
+    return e.where(drawn >= rate, x * (1.0 / (1.0 - rate)), 0)

@@ -1,0 +1,176 @@
+"""Shape algebra: extents are integers, or multiples of a symbol whose value is known only when a batch arrives."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from layerflow.errors import ShapeError
+
+BATCH = "B"
+_fresh = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """An extent known at run time: `factor` times the value of `symbol`."""
+
+    symbol: str = BATCH
+    factor: int = 1
+
+    def __str__(self) -> str:
+        return self.symbol if self.factor == 1 else f"{self.factor}{self.symbol}"
+
+    __repr__ = __str__
+
+
+Extent = Union[int, Dim]
+Shape = tuple[Extent, ...]
+
+
+def from_user(shape: Iterable[int | None]) -> Shape:
+    """Shape with None for unknown extents: a leading None is the batch, any other one a symbol of its own."""
+    out: list[Extent] = []
+    for axis, extent in enumerate(shape):
+        if extent is None:
+            out.append(Dim(BATCH) if axis == 0 else Dim(f"d{next(_fresh)}"))
+        elif isinstance(extent, Dim):
+            out.append(extent)
+        else:
+            if int(extent) < 0:
+                raise ShapeError(f"shape {tuple(shape)} has a negative extent; use None for an unknown one.")
+            out.append(int(extent))
+    return tuple(out)
+
+
+def to_user(shape: Shape) -> tuple[int | None, ...]:
+    """The same shape with None for every extent known only at run time."""
+    return tuple(None if isinstance(extent, Dim) else extent for extent in shape)
+
+
+def text(shape: Iterable[Extent | None]) -> str:
+    """Printed as the guides print shapes: [null,32]."""
+    return "[" + ",".join("null" if e is None or isinstance(e, Dim) else str(e) for e in shape) + "]"
+
+
+def multiply(a: Extent, b: Extent) -> Extent:
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        raise ShapeError(f"the product of the unknown extents {a} and {b} is not supported; make one of them known.")
+    dim, number = (a, b) if isinstance(a, Dim) else (b, a)
+    assert isinstance(dim, Dim) and isinstance(number, int)
+    return 0 if number == 0 else Dim(dim.symbol, dim.factor * number)
+
+
+def add(a: Extent, b: Extent) -> Extent:
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    if isinstance(a, Dim) and isinstance(b, Dim) and a.symbol == b.symbol:
+        return Dim(a.symbol, a.factor + b.factor)
+    if a == 0 or b == 0:
+        return b if a == 0 else a
+    raise ShapeError(f"the sum of the extents {a} and {b} is not supported: one of them is known only at run time.")
+
+
+def divide(a: Extent, b: Extent) -> Extent:
+    """Exact quotient a / b; ShapeError when b does not divide a."""
+    if isinstance(b, Dim):
+        if isinstance(a, Dim) and a.symbol == b.symbol and a.factor % b.factor == 0:
+            return a.factor // b.factor
+    elif b and isinstance(a, Dim) and a.factor % b == 0:
+        return Dim(a.symbol, a.factor // b)
+    elif b and isinstance(a, int) and a % b == 0:
+        return a // b
+    raise ShapeError(f"extent {a} is not divisible by {b}.")
+
+
+def size(shape: Sequence[Extent]) -> Extent:
+    total: Extent = 1
+    for extent in shape:
+        total = multiply(total, extent)
+    return total
+
+
+def is_static(shape: Sequence[Extent]) -> bool:
+    return all(isinstance(extent, int) for extent in shape)
+
+
+def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
+    if not -rank <= axis < rank:
+        raise ShapeError(f"{what} {axis} is out of range for a tensor of rank {rank}.")
+    return axis % rank
+
+
+def normalize_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Sorted, non-negative, unique axes; None means all of them."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = (axis,) if isinstance(axis, int) or not isinstance(axis, Iterable) else tuple(axis)
+    out = tuple(sorted({normalize_axis(int(a), rank) for a in axes}))
+    if len(out) != len(axes):
+        raise ShapeError(f"axes {tuple(axes)} name the same axis twice for rank {rank}.")
+    return out
+
+
+def broadcast(*operands: Shape, what: str = "operands") -> Shape:
+    """NumPy's broadcasting rule; a run-time extent fits only itself or 1."""
+    rank = max((len(s) for s in operands), default=0)
+    out: list[Extent] = []
+    for axis in range(rank):
+        extent: Extent = 1
+        for shape in operands:
+            at = axis - (rank - len(shape))
+            if at < 0 or shape[at] == 1 or shape[at] == extent:
+                continue
+            if extent != 1:
+                listed = " and ".join(text(s) for s in operands)
+                raise ShapeError(f"shapes {listed} of the {what} do not broadcast: {extent} against {shape[at]}.")
+            extent = shape[at]
+        out.append(extent)
+    return tuple(out)
+
+
+def reduced(shape: Shape, axes: Sequence[int], keepdims: bool = False) -> Shape:
+    if keepdims:
+        return tuple(1 if i in axes else e for i, e in enumerate(shape))
+    return tuple(e for i, e in enumerate(shape) if i not in axes)
+
+
+def reshape(shape: Shape, target: Sequence[Extent | None]) -> Shape:
+    """Resolves -1 (inferred) and None (inferred, or the batch of the first axis) in a target shape."""
+    wanted: list[Extent] = []
+    unknown: list[int] = []
+    for axis, extent in enumerate(target):
+        if extent is None and axis == 0 and shape and isinstance(shape[0], Dim):
+            wanted.append(shape[0])
+        elif extent is None or (isinstance(extent, int) and extent == -1):
+            unknown.append(axis)
+            wanted.append(1)
+        else:
+            wanted.append(extent if isinstance(extent, Dim) else int(extent))
+    if len(unknown) > 1:
+        # A batch that was already placed leaves nothing to infer for a second unknown.
+        raise ShapeError(f"can only infer one unknown extent, but the target shape {list(target)} has {len(unknown)}.")
+    total = size(shape)
+    if unknown:
+        try:
+            wanted[unknown[0]] = divide(total, size(wanted))
+        except ShapeError:
+            raise ShapeError(f"cannot reshape {text(shape)} to {list(target)}: total size must be unchanged.") from None
+    if size(wanted) != total:
+        raise ShapeError(f"cannot reshape {text(shape)} to {text(wanted)}: total size must be unchanged.")
+    return tuple(wanted)
+
+
+def matmul(a: Shape, b: Shape, transpose_a: bool = False, transpose_b: bool = False) -> Shape:
+    """[..., m, k] times [..., k, n]; batch extents broadcast."""
+    if len(a) < 2 or len(b) < 2:
+        raise ShapeError(f"matmul needs operands of rank 2 or more, got {text(a)} and {text(b)}.")
+    m, k = (a[-1], a[-2]) if transpose_a else (a[-2], a[-1])
+    k2, n = (b[-1], b[-2]) if transpose_b else (b[-2], b[-1])
+    if k != k2:
+        raise ShapeError(f"matmul of {text(a)} with {text(b)}: the inner extents {k} and {k2} differ.")
+    return (*broadcast(a[:-2], b[:-2], what="batch axes of matmul"), m, n)

@@ -1,0 +1,68 @@
+"""Tensor: a NumPy array that also has TF.js's chain methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import ShapeError
+
+
+class Tensor(np.ndarray):
+    """An ndarray with chain methods (`x.square().sum().print()`); every ndarray is accepted where a Tensor is."""
+
+    def print(self) -> None:
+        """Prints the values."""
+        print(np.array2string(np.asarray(self), separator=", "))
+
+    def data(self) -> np.ndarray:  # type: ignore[override]
+        """The values as a flat array (a copy), as TF.js's `data()`."""
+        return np.asarray(self).ravel().copy()
+
+    def array(self) -> Any:
+        """The values as nested lists."""
+        return self.tolist()
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return np.asarray(array).view(Tensor)
+
+    def __reduce__(self):  # pickles as what it is; the view type is put back by `tensor`
+        return (tensor, (np.array(self, copy=True),))
+
+
+def wrap(array: Any) -> Tensor:
+    """A Tensor that shares the array's memory."""
+    return np.asarray(array).view(Tensor)
+
+
+def tensor(values: Any, shape: Sequence[int] | None = None, dtype: Any = None) -> Tensor:
+    """A Tensor of the values; Python numbers become float32, booleans bool.
+
+    Args:
+        values: number, nested lists or array.
+        shape: the shape to give the values; by default their own.
+        dtype: NumPy dtype or its name.
+
+    Raises:
+        ShapeError: the values are ragged or do not fill `shape`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"tensor(): the nested lists are ragged: {error}.") from None
+    if array.dtype == object:
+        raise ShapeError("tensor(): the values are not numbers, or the nested lists are ragged.")
+    if dtype is not None:
+        array = array.astype(dtype)
+    elif not isinstance(values, (np.ndarray, np.generic)) and array.dtype.kind in "iuf":
+        array = array.astype(np.float32)
+    if shape is not None:
+        if int(np.prod(shape)) != array.size:
+            raise ShapeError(f"tensor(): {array.size} values do not fill shape {list(shape)}.")
+        array = array.reshape(tuple(shape))
+    return array.view(Tensor)

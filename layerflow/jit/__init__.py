@@ -1,0 +1,1 @@
+"""The compiler: op graph in, native code out."""

@@ -1,0 +1,97 @@
+"""Which element of each operand an element of a result is made from: shared by fusion (may these meet?) and code generation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from layerflow.graph.shapes import Dim, Shape
+from layerflow.graph.symbolic import Kind, Op
+from layerflow.jit import index as ix
+from layerflow.jit.index import Index, Ranges
+
+IndexTuple = tuple[Index, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Element strides of a buffer; the leading extent may be a run-time one."""
+
+    shape: Shape
+    strides: tuple[int, ...]
+
+    def offset(self, index: Sequence[Index]) -> Index:
+        total = ix.ZERO
+        for position, stride in zip(index, self.strides, strict=True):
+            total = ix.add(total, ix.scale(position, stride))
+        return total
+
+    @property
+    def per_row(self) -> int:
+        """Elements from one index of the leading axis to the next."""
+        return self.strides[0] if self.strides else 1
+
+
+def dense(shape: Shape, pitch: int | None = None) -> Layout:
+    """Row-major; `pitch` is the distance of rows of the last axis if they are padded."""
+    strides: list[int] = [1] * len(shape)
+    step = pitch or (shape[-1] if shape and isinstance(shape[-1], int) else 1)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = step
+        extent = shape[axis]
+        step = step * extent if isinstance(extent, int) else step
+    return Layout(shape, tuple(strides))
+
+
+def aligned(index: Sequence[Index], shape: Shape) -> IndexTuple:
+    """The index of a broadcast operand of this shape."""
+    own = index[len(index) - len(shape) :]
+    return tuple(ix.ZERO if n == 1 else i for i, n in zip(own, shape, strict=True))
+
+
+def operands(op: Op, index: Sequence[Index], ranges: Ranges, lookup: Callable[..., Index] | None = None) -> list[tuple[Op, IndexTuple]]:
+    """(operand, index) pairs an inlined op reads for its element at `index`.
+
+    `lookup` gives the integer read by a gather; without it the gathered position is an unknown.
+    """
+    if op.primitive.kind is Kind.MAP:
+        return [(i, aligned(index, i.shape)) for i in op.inputs]
+    match op.name:
+        case "reshape":
+            return [(op.inputs[0], tuple(ix.reshape(index, op.inputs[0].shape, op.shape, ranges)))]
+        case "broadcast_to":
+            return [(op.inputs[0], aligned(index, op.inputs[0].shape))]
+        case "transpose":
+            source: list[Index] = [ix.ZERO] * len(index)
+            for axis, p in enumerate(op.attrs["perm"]):
+                source[p] = index[axis]
+            return [(op.inputs[0], tuple(source))]
+        case "slice":
+            begin, step = op.attrs["begin"], op.attrs["step"]
+            return [(op.inputs[0], tuple(ix.add(ix.scale(i, s), ix.number(b)) for i, b, s in zip(index, begin, step, strict=True)))]
+        case "gather":
+            table, positions = op.inputs
+            inner = tuple(index[: len(positions.shape)])
+            row = lookup(positions, inner, table.shape[0]) if lookup else ranges.declare(f"gathered{positions.serial}", table.shape[0])
+            return [(positions, inner), (table, (row, *index[len(inner) :]))]
+    return []
+
+
+def inline_references(op: Op, index: Sequence[Index], stops: Callable[[Op], bool], ranges: Ranges) -> Iterator[tuple[Op, IndexTuple]]:
+    """Every stored value (a leaf, or an op that `stops`) read for op's element at `index`, found through inlined ops."""
+    seen: set[tuple[Op, IndexTuple]] = set()
+    stack = operands(op, index, ranges)
+    while stack:
+        source, at = stack.pop()
+        if (source, at) in seen:
+            continue
+        seen.add((source, at))
+        if stops(source) or source.primitive.kind is Kind.LEAF:
+            yield source, at
+        else:
+            stack.extend(operands(source, at, ranges))
+
+
+def batch_of(shape: Shape) -> Dim | None:
+    """The run-time extent of the leading axis, if it has one."""
+    return shape[0] if shape and isinstance(shape[0], Dim) else None

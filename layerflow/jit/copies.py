@@ -1,0 +1,178 @@
+"""Kernels that carry elements: concatenation, padding, transposition, scatter-add, and the gathering of a batch."""
+
+from __future__ import annotations
+
+from layerflow.graph.shapes import Dim
+from layerflow.graph.symbolic import Op
+from layerflow.jit import index as ix
+from layerflow.jit.loops import INDENT, LoopNest
+from layerflow.jit.schedule import Buffer, Kernel, Schedule
+from layerflow.jit.values import FIRST, ORDER, TYPES, Unvectorizable
+
+
+
+def write_copy(plan: Schedule, kernel: Kernel, lanes: int) -> str:
+    """Source of a concatenate, pad or scatter kernel."""
+    make = {"concatenate": ConcatenateNest, "pad": PadNest, "scatter_add": ScatterNest}[kernel.group.kind]
+    for width in (lanes, 1):
+        try:
+            return make(plan, kernel, width).source()
+        except Unvectorizable:
+            continue
+    raise AssertionError("scalar code needs no unit strides")
+
+
+class _CopyNest(LoopNest):
+    """Writes operands of the anchor into blocks of its result."""
+
+    @property
+    def anchor(self) -> Op:
+        return self.group.anchor
+
+    def body(self) -> list[str]:
+        lead = self.group.domain[0] if self.group.domain else 1
+        if isinstance(lead, Dim):
+            self.kernel.units = 0
+            lines = []
+            for op, begin in self.blocks():
+                lines += self.outer(op.shape[:-1], lambda op=op, begin=begin: self._block(op, begin)) if len(op.shape) > 1 else self._flat_samples(op)
+            return lines
+        self.kernel.units = 1
+        for op, begin in self.blocks():
+            self._nest(op, begin, 0)
+        lines, self.levels[0].lines = self.levels[0].lines, []
+        head = [line for line in lines if "= pointer(" in line]
+        return [*head, *(line for line in lines if line not in head)]
+
+    def _flat_samples(self, op: Op) -> list[str]:
+        raise Unvectorizable("samples of rank 1")
+
+    def _nest(self, op: Op, begin: tuple[int, ...], axis: int) -> None:
+        if axis >= len(op.shape) - 1:
+            self._block(op, begin)
+        else:
+            self.segment(f"for i{axis} in range({self.extent(op.shape[axis])}):", (f"i{axis}",), lambda: self._nest(op, begin, axis + 1))
+
+    def _block(self, op: Op, begin: tuple[int, ...]) -> None:
+        names = [*(ix.var(f"i{k}") for k in range(len(op.shape) - 1)), ix.var("j")]
+        for name, extent in zip(names, op.shape, strict=True):
+            self.ranges.declare(str(name), extent)
+
+        def inside() -> None:
+            target = tuple(ix.add(n, ix.number(b)) for n, b in zip(names, begin, strict=True))
+            self.store(self.anchor, target, self.value(op, names))
+
+        self.chunks(op.shape[-1], inside)
+
+    def blocks(self) -> list[tuple[Op, tuple[int, ...]]]:
+        raise NotImplementedError
+
+
+class ConcatenateNest(_CopyNest):
+    """Each operand into its place."""
+
+    def blocks(self) -> list[tuple[Op, tuple[int, ...]]]:
+        axis, at, found = self.anchor.attrs["axis"], 0, []
+        for op in self.anchor.inputs:
+            begin = [0] * len(op.shape)
+            begin[axis] = at
+            found.append((op, tuple(begin)))
+            extent = op.shape[axis]
+            if isinstance(extent, Dim):
+                raise Unvectorizable("concatenation of batches")
+            at += extent
+        return found
+
+
+class PadNest(_CopyNest):
+    """The fill value everywhere, then the operand inside."""
+
+    def body(self) -> list[str]:
+        self.kernel.units = 0 if isinstance(self.group.domain[0], Dim) else 1
+        return super().body()
+
+    def blocks(self) -> list[tuple[Op, tuple[int, ...]]]:
+        (x,) = self.anchor.inputs
+        begin = tuple(before for before, _ in self.anchor.attrs["widths"])
+        return [(self.anchor, (0,) * len(begin)), (x, begin)]
+
+    def value(self, op, index):
+        if op is self.anchor:
+            return self.assign(f"{TYPES[op.dtype.name]}({self.anchor.attrs['value']!r})", 0, False)
+        return super().value(op, index)
+
+
+class ScatterNest(LoopNest):
+    """Zeros, then each update row added to the row its index names, in order: the same sum whatever the threads."""
+
+    def body(self) -> list[str]:
+        positions, updates = self.group.anchor.inputs
+        self.kernel.units = 1
+        rows = self.group.anchor.attrs["rows"]
+        inner = self.group.domain[1:]
+        size = 1
+        for extent in inner:
+            size *= int(extent)  # type: ignore[arg-type]
+        out = self.pointer(self.plan.buffers[self.group.anchor])
+        where, what = (self.pointer(self.plan.buffers[x]) for x in (positions, updates))
+        count: str = "1"
+        for extent in positions.shape:
+            count = f"{count} * {self.extent(extent)}"
+        kind = TYPES[self.group.anchor.dtype.name]
+        return [
+            f"for e in range({rows * size}):",
+            f"{INDENT}{out}[e] = {kind}(0)",
+            f"for e in range({count}):",
+            f"{INDENT}row = minimum(maximum(cast({where}[e], i64), 0), {rows - 1})",
+            f"{INDENT}for j in range({size}):",
+            f"{INDENT * 2}{out}[row * {size} + j] = {out}[row * {size} + j] + {what}[e * {size} + j]",
+        ]
+
+
+def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:
+    """Copies the rows of one batch from the caller's array into the staging buffer, in the order given, casting on the way."""
+    layout = buffer.layout
+    width = 1
+    for extent in layout.shape[1:]:
+        width *= int(extent)  # type: ignore[arg-type]
+    last = int(layout.shape[-1]) if len(layout.shape) > 1 else 1  # type: ignore[arg-type]
+    pitch = layout.strides[-2] if len(layout.shape) > 1 else 1
+    target = TYPES[buffer.op.dtype.name]
+    lines = [
+        f"def {name}(ctx, lo, hi):",
+        '    """rows of the batch, in order, as the type the graph wants"""',
+        f"    lanes({lanes})",
+        f"    source = pointer(ctx, {source_slot}, {source_type})",
+        f"    target = pointer(ctx, {buffer.slot}, {target})",
+        f"    order = pointer(ctx, {ORDER}, i64)",
+        f"    first = integer(ctx, {FIRST})",
+        "    for i in range(lo, hi):",
+        "        row = order[first + i]",
+    ]
+    body = _copied_row(width, last, pitch, layout.per_row if len(layout.shape) > 1 else 1, source_type, target, lanes)
+    return "\n".join([*lines, *(INDENT * 2 + line for line in body)]) + "\n"
+
+
+def _copied_row(width: int, last: int, pitch: int, row: int, source: str, target: str, lanes: int) -> list[str]:
+    lines: list[str] = []
+    runs = width // last if last else 0
+    pad = ""
+    if runs > 1 and pitch != last:
+        lines.append(f"for s in range({runs}):")
+        pad, span = INDENT, last
+        a, b = f"row * {width} + s * {last}", f"i * {row} + s * {pitch}"
+    else:
+        span = width
+        a, b = f"row * {width}", f"i * {row}"
+    whole = span // lanes * lanes
+    if whole:
+        lines += [f"{pad}for j in range(0, {whole}, {lanes}):", f"{pad}{INDENT}store(target, {b} + j, {_cast(f'load(source, {a} + j)', source, target)})"]
+    if span - whole:
+        value = _cast(f"load(source, {a} + {whole}, {span - whole})", source, target)
+        lines.append(f"{pad}store(target, {b} + {whole}, {value}, {span - whole})")
+    return lines
+
+
+def _cast(text: str, source: str, target: str) -> str:
+    return text if source == target else f"cast({text}, {target})"
+

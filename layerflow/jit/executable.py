@@ -1,0 +1,246 @@
+"""Executable: generated code bound to memory.  One native call runs a batch, or many."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.graph.ir import Graph
+from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Op
+from layerflow.jit import memory, threads
+from layerflow.jit.emit import Module
+from layerflow.jit.values import (
+    BATCH,
+    COUNT,
+    COUNTERS,
+    GATHER,
+    ITERATION_BASE,
+    ORDER,
+    SEED,
+    START,
+    STEP_BASE,
+    TOTAL,
+)
+
+ALIGN = 64
+WORK_PER_THREAD = 1.5e5  # multiply-adds below which another thread costs more than it brings
+
+
+class Executable:
+    """Calls one compiled module.  Its tables and arena are its own; calls from several Python threads take turns."""
+
+    def __init__(self, module: Module, library: Any):
+        self.module = module
+        self.plan = module.plan
+        self.library = library
+        self.entry = library.function("lf_step")
+        self.lock = threading.RLock()
+        self.rows = -1
+        self.threads = 0
+        self.arena = np.zeros(0, np.uint8)
+        self.scalars = np.zeros(16, np.float64)
+        self.table = np.zeros((1, module.slots), np.int64)
+        buffers = self.plan.buffers
+        graph = self.plan.graph
+        self.inputs = [buffers[op] for op in graph.inputs]
+        self.outputs = [buffers[op] for op in graph.outputs]
+        self.temporaries = [b for b in buffers.values() if b.role == "temporary"]
+        self.sample_work = module.work
+        self._order = np.zeros(0, np.int64)
+        self._last: tuple[Any, ...] | None = None
+        self._bind_scalars()
+
+    # --- memory --------------------------------------------------------------
+
+    def _bind_scalars(self) -> None:
+        """Floats set before each run live side by side; the kernels read them through their slots."""
+        self.scalar_names: list[tuple[str, int, np.dtype]] = []
+        for buffer in self.plan.buffers.values():
+            if buffer.role == "scalar" and buffer.op.attrs["name"] not in COUNTERS:
+                self.scalar_names.append((buffer.op.attrs["name"], len(self.scalar_names), buffer.op.dtype))
+        self._scalar_views = {name: self.scalars[at : at + 1].view(dtype)[:1] for name, at, dtype in self.scalar_names}
+
+    def _prepare(self, rows: int, count: int) -> None:
+        """Tables and arena for batches of `rows` on `count` threads; done again only when either grows."""
+        if rows <= self.rows and count <= self.threads:
+            return
+        self.rows, self.threads = max(rows, self.rows), max(count, self.threads)
+        self._last = None
+        offsets, total = memory.allocate(self.plan, self.rows, self.threads)
+        staging: list[tuple[Any, int]] = []
+        for buffer in self.inputs:
+            if buffer.per_sample:
+                staging.append((buffer, total))
+                total += memory.size_of(buffer, self.rows, self.threads)
+        self.arena = aligned_bytes(total)
+        self.table = np.zeros((self.threads, self.module.slots), np.int64)
+        base = self.arena.ctypes.data
+        for op, offset in offsets.items():
+            buffer = self.plan.buffers[op]
+            step = memory.size_of(buffer, self.rows, 1) if buffer.private else 0
+            self.table[:, buffer.slot] = base + offset + step * np.arange(self.threads)
+        self.staging = {buffer.op: base + offset for buffer, offset in staging}
+        for buffer in self.plan.buffers.values():
+            if buffer.role == "scalar" and buffer.op.attrs["name"] not in COUNTERS:
+                self.table[:, buffer.slot] = self._scalar_views[buffer.op.attrs["name"]].ctypes.data
+        self._bind_leaves(self.plan.graph)
+
+    def _bind_leaves(self, graph: Graph) -> None:
+        """Addresses of variables and constants; `graph` may be another one of the same structure."""
+        self.kept: list[np.ndarray] = []
+        for mine, theirs in zip(self.plan_leaves, leaves_of(graph), strict=True):
+            buffer = self.plan.buffers.get(mine)
+            if buffer is None:
+                continue
+            if mine.primitive is PARAMETER:
+                address = theirs.payload._storage.ctypes.data
+            else:
+                array = np.ascontiguousarray(theirs.payload, mine.dtype)
+                self.kept.append(array)
+                address = array.ctypes.data
+            self.table[:, buffer.slot] = address
+
+    @property
+    def plan_leaves(self) -> list[Op]:
+        return self.__dict__.setdefault("_plan_leaves", leaves_of(self.source_graph))
+
+    @property
+    def source_graph(self) -> Graph:
+        return self.__dict__.get("_source_graph", self.plan.graph)
+
+    # --- running -------------------------------------------------------------
+
+    def run(self, arguments: Sequence[np.ndarray], scalars: dict[str, float], leaves: Graph | None = None) -> list[np.ndarray]:
+        """Outputs for arguments of known shapes (a graph without a batch)."""
+        with self.lock:
+            count = self._thread_count(1)
+            self._prepare(1, count)
+            if leaves is not None and leaves is not self._bound_graph:
+                self._bind_leaves(leaves)
+                self._bound_graph = leaves
+            held = []
+            for buffer, array in zip(self.inputs, arguments, strict=True):
+                array = np.ascontiguousarray(array, buffer.op.dtype)
+                held.append(array)
+                self.table[:, buffer.slot] = array.ctypes.data
+            results = [np.empty([int(n) for n in b.op.shape], b.op.dtype) for b in self.outputs]
+            for buffer, array in zip(self.outputs, results, strict=True):
+                self._advance(buffer.op, array.ctypes.data, 0)
+            self._last = None
+            self._counters(scalars)
+            self.table[:, [GATHER, ORDER, BATCH, TOTAL, START, COUNT]] = (0, 0, 1, 1, 0, 1)
+            threads.run(self.entry, self.table.ctypes.data, count)
+            return results
+
+    _bound_graph: Graph | None = None
+
+    def run_batches(
+        self,
+        arguments: Sequence[np.ndarray],
+        scalars: dict[str, float],
+        batch_size: int,
+        order: np.ndarray | None = None,
+        first: int = 0,
+        count: int | None = None,
+    ) -> list[np.ndarray]:
+        """Outputs for batches `first` .. `first + count` of arrays with one row a sample.
+
+        Rows are taken in the order `order` (int64), by default as they stand.  Outputs with a batch axis hold all rows; others
+        hold one entry a batch.
+        """
+        total = len(arguments[0])
+        count = -(-total // batch_size) if count is None else count
+        rows = min(batch_size, total)
+        with self.lock:
+            team = self._thread_count(rows)
+            self._prepare(rows, team)
+            held = self._bind_arguments(arguments, batch_size, order, total, first)
+            results = self._make_outputs(total, batch_size, count)
+            self._counters(scalars)
+            self.table[:, BATCH] = batch_size
+            self.table[:, TOTAL] = total
+            self.table[:, START] = first
+            self.table[:, COUNT] = count
+            threads.run(self.entry, self.table.ctypes.data, team)
+            del held
+            return results
+
+    def _thread_count(self, rows: int) -> int:
+        """Threads worth waking for the work of one batch."""
+        useful = int(self.sample_work * max(1, rows) / WORK_PER_THREAD)
+        return max(1, min(threads.get_num_threads(), useful))
+
+    def _counters(self, scalars: dict[str, float]) -> None:
+        table = self.table
+        table[:, SEED] = int(scalars.get("seed", 0))
+        table[:, STEP_BASE] = int(scalars.get("step", 0))
+        table[:, ITERATION_BASE] = int(scalars.get("iteration", 0))
+        for name, _, _ in self.scalar_names:
+            self._scalar_views[name][0] = scalars[name]
+
+    def _advance(self, op: Op, base: int, stride: int) -> None:
+        slot = self.module.advance.get(op)
+        if slot is not None:
+            self.table[:, slot] = base
+            self.table[:, slot + 1] = stride
+
+    def _bind_arguments(self, arguments: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None, total: int, first: int) -> list[Any]:
+        """Points the kernels at the caller's arrays where they fit as they stand, else has batches gathered."""
+        direct = order is None and all(self._is_direct(b, a) for b, a in zip(self.inputs, arguments, strict=True))
+        self.table[:, GATHER] = not direct
+        held: list[Any] = list(arguments)
+        if direct:
+            for buffer, array in zip(self.inputs, arguments, strict=True):
+                stride = array.strides[0] * batch_size
+                self._advance(buffer.op, array.ctypes.data + first * stride, stride)
+            return held
+        if order is None:
+            if len(self._order) < total:
+                self._order = np.arange(total, dtype=np.int64)
+            order = self._order
+        held.append(order)
+        self.table[:, ORDER] = order.ctypes.data
+        for buffer, array in zip(self.inputs, arguments, strict=True):
+            array = np.ascontiguousarray(array)
+            held.append(array)
+            self._advance(buffer.op, self.staging[buffer.op], 0)
+            self.table[:, self.module.source_slots[buffer.op]] = array.ctypes.data
+        return held
+
+    def _is_direct(self, buffer: Any, array: np.ndarray) -> bool:
+        if array.dtype != buffer.op.dtype or not array.flags.c_contiguous:
+            return False
+        layout = buffer.layout
+        return len(layout.shape) < 2 or layout.strides[-2] == layout.shape[-1]
+
+    def _make_outputs(self, total: int, batch_size: int, count: int) -> list[np.ndarray]:
+        results = []
+        for buffer in self.outputs:
+            op = buffer.op
+            if buffer.per_sample:
+                factor = op.shape[0].factor
+                array = np.empty((total * factor, *op.shape[1:]), op.dtype)
+                stride = array.strides[0] * batch_size * factor
+            else:
+                array = np.empty((count, *op.shape), op.dtype)
+                stride = array.strides[0]
+            self._advance(op, array.ctypes.data, stride)
+            results.append(array)
+        return results
+
+
+def leaves_of(graph: Graph) -> list[Op]:
+    """Variables and captured arrays in topological order: the same order for graphs of the same structure."""
+    return [op for op in graph.ops if op.primitive in (PARAMETER, CONSTANT)]
+
+
+def aligned_bytes(size: int) -> np.ndarray:
+    block = np.zeros(size + ALIGN, np.uint8)
+    skip = -block.ctypes.data % ALIGN
+    return block[skip : skip + size]
+
+
+assert INPUT

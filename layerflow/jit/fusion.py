@@ -1,0 +1,325 @@
+"""Fuse: which values are stored, and which are computed in one loop nest.  Graph in, list of Groups out."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+from layerflow.graph.ir import Graph
+from layerflow.graph.ops.primitive import MapPrimitive
+from layerflow.graph.shapes import Extent, Shape
+from layerflow.graph.symbolic import LITERAL, Kind, Op
+from layerflow.jit import access
+from layerflow.jit import index as ix
+from layerflow.jit.index import Index, Ranges
+
+CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
+CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
+SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
+COPIES = ("concatenate", "pad")  # moves that are carried out
+
+
+@dataclasses.dataclass(eq=False)
+class Group:
+    """Values computed by one loop nest.
+
+    kind: "map" (one element each), "row" (folds of the last axis and what surrounds them), "column" (folds of another axis),
+    "gemm", or the name of a copying op.  `domain` is the index space of the members; for "row" the rows, with `inner` the
+    extent of the folded axis.
+    """
+
+    kind: str
+    anchor: Op
+    domain: Shape
+    inner: Extent | None = None
+    members: list[Op] = dataclasses.field(default_factory=list)
+    stored: list[Op] = dataclasses.field(default_factory=list)
+
+    def variables(self, ranges: Ranges) -> tuple[Index, ...]:
+        """Loop variables of the domain: i0, i1, ..., with j for the vector axis."""
+        extents = [*self.domain, self.inner] if self.kind == "row" else list(self.domain)
+        names = [f"i{k}" for k in range(len(extents))]
+        if names:
+            names[-1] = "j"
+        return tuple(ranges.declare(n, e) for n, e in zip(names, extents, strict=True))
+
+    def index_of(self, op: Op, ranges: Ranges) -> tuple[Index, ...]:
+        """The element of member `op` computed at the current loop variables."""
+        variables = self.variables(ranges)
+        if self.kind == "row" and op.shape == self.domain:
+            return variables[:-1]
+        return variables
+
+
+def fuse(graph: Graph) -> list[Group]:
+    """Groups in an order in which they can run."""
+    return _Fusion(graph).run()
+
+
+class _Fusion:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.users = graph.users()
+        self.updates = {v: p for p, v in graph.updates}
+        self.material = self._material()
+        self.home: dict[Op, int] = {}
+        self.groups: list[Group] = []
+        self.readers = self._parameter_readers()
+
+    # --- what is stored ------------------------------------------------------
+
+    def _material(self) -> set[Op]:
+        found: set[Op] = set(self.graph.roots)
+        for op in self.graph.ops:
+            kind = op.primitive.kind
+            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add"):
+                found.add(op)
+            if op.name == "gather":
+                found.update(self._unless_leaf(op.inputs[0]))
+            if op.name == "scatter_add":
+                found.update(i for x in op.inputs for i in self._unless_leaf(x))
+        for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
+            if op.primitive.kind is Kind.CONTRACT:
+                for side, x in enumerate(op.inputs):
+                    if x not in found and not self._is_matrix_view(op, side, found):
+                        found.add(x)
+            elif op.primitive.kind is Kind.MAP and op not in found and len(self.users[op]) > 1 and not self._is_cheap(op, found):
+                found.add(op)
+        return found
+
+    def _unless_leaf(self, op: Op) -> list[Op]:
+        return [] if op.primitive.kind is Kind.LEAF and op.primitive is not LITERAL else [op]
+
+    def _is_matrix_view(self, op: Op, side: int, found: set[Op]) -> bool:
+        """Whether an operand of a product is strided storage: only moves above a stored value, vectors along its last axis."""
+        x = op.inputs[side]
+        ranges = Ranges()
+        variables = tuple(ranges.declare(f"m{k}", n) for k, n in enumerate(x.shape))
+        source, at = x, variables
+        while source not in found and source.primitive.kind is not Kind.LEAF:
+            if source.primitive.kind is not Kind.MOVE or source.name in COPIES:
+                return False
+            ((source, at),) = access.operands(source, at, ranges)
+        if source.primitive is LITERAL:
+            return False
+        offset = access.dense(source.shape).offset(at)
+        strides = [ranges.coefficient(offset, f"m{k}") for k in range(len(variables))]
+        vector_axis = -2 if op.attrs["transpose_b"] else -1
+        return None not in strides and (side == 0 or strides[vector_axis] == 1)
+
+    def _is_cheap(self, op: Op, found: set[Op]) -> bool:
+        count = 0
+        limit = SCALAR_TREE if op.shape == () else CHEAP_TREE
+        for inner in self._tree(op, found):
+            count += 1
+            if count > limit or (op.shape != () and not is_simple(inner)):
+                return False
+        return True
+
+    def _tree(self, op: Op, found: set[Op]) -> Iterator[Op]:
+        """The maps that are inlined with `op`."""
+        stack, seen = [op], set()
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            if current.primitive.kind is Kind.MAP:
+                yield current
+            stack.extend(i for i in current.inputs if i not in found)
+
+    # --- order ---------------------------------------------------------------
+
+    def _references(self, op: Op, index: tuple[Index, ...], ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+        return list(access.inline_references(op, index, self.material.__contains__, ranges))
+
+    def sources(self, op: Op) -> set[Op]:
+        """Stored values and leaves that computing `op` reads."""
+        found, stack = set(), list(op.inputs)
+        while stack:
+            x = stack.pop()
+            if x in self.material or x.primitive.kind is Kind.LEAF:
+                found.add(x)
+            else:
+                stack.extend(x.inputs)
+        return found
+
+    def _parameter_readers(self) -> dict[Op, set[Op]]:
+        """Parameter -> stored values whose computation reads it."""
+        readers: dict[Op, set[Op]] = {p: set() for p in self.updates.values()}
+        for op in self.material:
+            for leaf in self.sources(op):
+                if leaf in readers:
+                    readers[leaf].add(op)
+        return readers
+
+    def _ordered(self) -> list[Op]:
+        """Stored values so that each comes after its sources and overwriting comes after reading; work on samples first."""
+        needs = {op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material}
+        for value, parameter in self.updates.items():
+            needs[value] = needs[value] | {r for r in self.readers[parameter] if r not in self.updates}
+        position = {op: at for at, op in enumerate(self.graph.ops)}
+        ranks = self._ranks(needs, position)
+        order: list[Op] = []
+        waiting = dict(needs)
+        done: set[Op] = set()
+        while waiting:
+            ready = [op for op, n in waiting.items() if n <= done]
+            best = min(ready, key=lambda op: (ranks[op], position[op]))
+            order.append(best)
+            done.add(best)
+            del waiting[best]
+        return order
+
+    def _ranks(self, needs: dict[Op, set[Op]], position: dict[Op, int]) -> dict[Op, int]:
+        """0: needed by sample work and ready at once; 1: work on samples; 2: mixes samples, needed by sample work; 3: the rest."""
+        before: set[Op] = set()  # depends on the batch
+        for op in sorted(needs, key=position.__getitem__):
+            if access.batch_of(op.shape) or any(s in before for s in needs[op]):
+                before.add(op)
+        after: set[Op] = set()  # sample work depends on it
+        for op in sorted(needs, key=position.__getitem__, reverse=True):
+            if access.batch_of(op.shape) or op in after:
+                after.update(needs[op])
+        ranks = {}
+        for op in needs:
+            if access.batch_of(op.shape):
+                ranks[op] = 1
+            elif op in after:
+                ranks[op] = 2 if op in before else 0
+            else:
+                ranks[op] = 3
+        return ranks
+
+    # --- groups --------------------------------------------------------------
+
+    def run(self) -> list[Group]:
+        for op in self._ordered():
+            floor = max((self.home[s] for s in self.sources(op) if s in self.home), default=-1)
+            if op in self.updates:
+                floor = max([floor, *(self.home[r] for r in self.readers[self.updates[op]] if r in self.home)])
+            at = self._join(op, floor)
+            if at is None:
+                at = len(self.groups)
+                self.groups.append(_new_group(op))
+            else:
+                self.groups[at].members.append(op)
+            self.home[op] = at
+        for group in self.groups:
+            group.stored = [m for m in group.members if self._must_store(m)]
+        return self.groups
+
+    def _must_store(self, op: Op) -> bool:
+        """Roots, and values read by another group."""
+        if op in self.graph.roots:
+            return True
+        mine = self.home[op]
+        return any(self.home[reader] != mine for reader in self.material if reader in self.home and op in self.sources(reader))
+
+    def _join(self, op: Op, floor: int) -> int | None:
+        """The latest group that can also compute `op`, not before the group `floor` that its sources come from."""
+        for at in range(len(self.groups) - 1, max(floor, 0) - 1, -1):
+            if self._fits(op, self.groups[at]):
+                return at
+        return None
+
+    def _fits(self, op: Op, group: Group) -> bool:
+        if op.primitive.kind is Kind.CONTRACT or op.name in (*COPIES, "scatter_add") or group.kind in (*COPIES, "scatter_add"):
+            return False
+        if op.primitive.kind is Kind.REDUCE:
+            if not _same_fold(op, group):
+                return False
+        elif op.shape != group.domain and not (group.kind == "row" and op.shape == (*group.domain, group.inner)):
+            return False
+        elif group.kind == "row" and op.shape == () and group.domain == () and group.inner is not None and not self._linked(op, group):
+            return False
+        if group.kind in ("gemm", "column", "map") and not self._linked(op, group) and op.primitive.kind is not Kind.REDUCE:
+            return False
+        return self._meets_in_place(op, group)
+
+    def _linked(self, op: Op, group: Group) -> bool:
+        return any(s in group.members for s in self.sources(op))
+
+    def _meets_in_place(self, op: Op, group: Group) -> bool:
+        """Members are read at the very element being computed, and nothing overwritten here is read elsewhere."""
+        ranges = Ranges()
+        overwritten = {self.updates[m] for m in (*group.members, op) if m in self.updates}
+        for member in (*group.members, op):
+            for source, index in self._reads(member, group, ranges):
+                if source in group.members and index != group.index_of(source, ranges):
+                    return False
+                if source in overwritten and index != group.variables(ranges):
+                    return False
+        return True
+
+    def _reads(self, member: Op, group: Group, ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+        variables = group.variables(ranges)
+        if member.primitive.kind is Kind.CONTRACT:
+            unknown = ranges.declare("k", None)
+            return [(s, (unknown,) * len(s.shape)) for s in self.sources(member)]
+        if member.primitive.kind is Kind.REDUCE:
+            if group.kind == "row":
+                index = variables
+            else:
+                axis = member.attrs["axes"][0]
+                index = (*variables[:axis], ranges.declare("r", member.inputs[0].shape[axis]), *variables[axis:])
+            inner = member.inputs[0]
+            if inner in self.material or inner.primitive.kind is Kind.LEAF:
+                return [(inner, index)]
+            return self._references(inner, index, ranges)
+        return self._references(member, group.index_of(member, ranges), ranges)
+
+
+def _same_fold(op: Op, group: Group) -> bool:
+    """Whether a reduction walks the same elements as the group."""
+    x, axis = op.inputs[0], op.attrs["axes"][0]
+    if axis == len(x.shape) - 1:
+        return group.kind == "row" and op.shape == group.domain and x.shape[-1] == group.inner
+    other = group.anchor
+    return group.kind == "column" and other.inputs[0].shape == x.shape and other.attrs["axes"] == op.attrs["axes"]
+
+
+def _new_group(op: Op) -> Group:
+    kind = op.primitive.kind
+    if kind is Kind.CONTRACT:
+        return Group("gemm", op, op.shape, members=[op])
+    if kind is Kind.REDUCE:
+        x, axis = op.inputs[0], op.attrs["axes"][0]
+        if axis == len(x.shape) - 1:
+            return Group("row", op, op.shape, inner=x.shape[-1], members=[op])
+        return Group("column", op, op.shape, members=[op])
+    if op.name in (*COPIES, "scatter_add"):
+        return Group(op.name, op, op.shape, members=[op])
+    return Group("map", op, op.shape, members=[op])
+
+
+@functools.cache
+def is_simple(op: Op) -> bool:
+    """Whether a map costs about one instruction."""
+    if not isinstance(op.primitive, MapPrimitive) or op.name in ("cast", "stop_gradient"):
+        return True
+    _, expression = op.primitive.expression
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name not in CHEAP_CALLS:
+                return False
+        if isinstance(node, ast.Div):
+            return False
+    return True
+
+
+def describe(groups: list[Group]) -> str:
+    """Text of the stage: each group with its members; stored ones are marked."""
+    lines = []
+    for at, group in enumerate(groups):
+        extents = ",".join(map(str, group.domain)) + (f" | {group.inner}" if group.kind == "row" else "")
+        lines.append(f"group {at} {group.kind} [{extents}]")
+        for op in group.members:
+            mark = "store" if op in group.stored else "     "
+            lines.append(f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}" + (f"  # {op.layer}" if op.layer else ""))
+    return "\n".join(lines)
+
+

@@ -1,0 +1,62 @@
+"""Runs a graph with the uncompiled kernels: the reference for compiled code, and the engine where LAYERFLOW_JIT=0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.graph.ir import Graph
+from layerflow.graph.shapes import Dim
+from layerflow.graph.symbolic import INPUT, LITERAL, PARAMETER, Kind, Op
+
+
+def interpret(graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0) -> list[np.ndarray]:
+    """Values of the outputs; updates are written into the variables' storage.
+
+    Args:
+        graph: what to compute.
+        arguments: one array for each input of the graph.
+        scalars: values of the free inputs by name (seed, step, iteration, learning_rate).
+        rows: the batch size.
+    """
+    values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
+    with np.errstate(all="ignore"):
+        for op in graph.ops:
+            if op not in values:
+                values[op] = _leaf(op, scalars) if op.primitive.kind is Kind.LEAF else _run(op, values, rows)
+    outputs = [np.array(values[op]) for op in graph.outputs]
+    new = [np.array(values[value]) for _, value in graph.updates]
+    for (parameter, _), array in zip(graph.updates, new, strict=True):
+        parameter.payload._storage[...] = array
+    return outputs
+
+
+def _typed(op: Op, array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(op.dtype, copy=False)
+
+
+def _leaf(op: Op, scalars: Mapping[str, float]) -> np.ndarray:
+    if op.primitive is LITERAL:
+        return np.asarray(op.attrs["value"], op.dtype)
+    if op.primitive is PARAMETER:
+        return op.payload._storage
+    if op.primitive is INPUT:
+        return np.asarray(scalars[op.attrs["name"]]).astype(op.dtype)
+    return op.payload
+
+
+def _run(op: Op, values: Mapping[Op, np.ndarray], rows: int) -> np.ndarray:
+    if op.name == "extent":
+        return np.asarray(op.attrs["factor"] * rows, op.dtype)
+    attrs = {k: known(v, rows) for k, v in op.attrs.items()}
+    result = op.primitive.kernel(*[values[i] for i in op.inputs], **attrs)
+    return np.asarray(result).astype(op.dtype, copy=False)
+
+
+def known(value: Any, rows: int) -> Any:
+    """An attribute with run-time extents replaced by their values."""
+    if isinstance(value, Dim):
+        return value.factor * rows
+    return tuple(known(v, rows) for v in value) if isinstance(value, tuple) else value

@@ -1,0 +1,79 @@
+"""Memory plan: temporaries share one arena where their lives do not overlap.
+
+A life is counted in phases: inside a phase threads and groups of samples are at different kernels, so two values of one phase
+never share.  Offsets depend on the batch size through the plan, not through the code: kernels read addresses from the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from layerflow.graph.symbolic import Op
+from layerflow.jit.schedule import Buffer, Schedule
+
+ALIGN = 64
+SKEW = 64  # neighbours start a cache line further, so that equal offsets do not fall into one set
+
+
+@dataclasses.dataclass(frozen=True)
+class Life:
+    buffer: Buffer
+    first: int
+    last: int
+
+
+def lives(plan: Schedule) -> list[Life]:
+    """First and last phase of each temporary."""
+    first: dict[Op, int] = {}
+    last: dict[Op, int] = {}
+    for at, phase in enumerate(plan.phases):
+        for kernel in phase:
+            for op in kernel.group.stored:
+                first.setdefault(op, at)
+                last[op] = max(last.get(op, at), at)
+            for op in kernel.reads:
+                last[op] = max(last.get(op, at), at)
+    found = []
+    for op, buffer in plan.buffers.items():
+        if buffer.role == "temporary":
+            found.append(Life(buffer, first[op], last[op]))
+    return found
+
+
+def size_of(buffer: Buffer, rows: int, threads: int) -> int:
+    """Bytes of a buffer for batches of `rows`, rounded up so that a masked vector at its end stays inside."""
+    count = buffer.elements * (rows if buffer.per_sample else 1)
+    one = -(-count * buffer.op.dtype.itemsize // ALIGN) * ALIGN + SKEW
+    return one * (threads if buffer.private else 1)
+
+
+def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], int]:
+    """Offsets of the temporaries and the size of the arena: largest first, each at the lowest place free during its life."""
+    placed: list[tuple[int, int, Life]] = []
+    offsets: dict[Op, int] = {}
+    order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
+    for life in order:
+        need = size_of(life.buffer, rows, threads)
+        busy = sorted((start, end) for start, end, other in placed if other.first <= life.last and life.first <= other.last)
+        at = 0
+        for start, end in busy:
+            if at + need <= start:
+                break
+            at = max(at, end)
+        placed.append((at, at + need, life))
+        offsets[life.buffer.op] = at
+    return offsets, max((end for _, end, _ in placed), default=0)
+
+
+def describe(plan: Schedule, rows: int, threads: int) -> str:
+    """Text of the stage: the arena for one batch size."""
+    offsets, total = allocate(plan, rows, threads)
+    lines = [f"arena of {total} bytes for batches of {rows}, {threads} thread(s)"]
+    for life in sorted(lives(plan), key=lambda life: offsets[life.buffer.op]):
+        op = life.buffer.op
+        extents = ",".join(map(str, op.shape))
+        private = " (one a thread)" if life.buffer.private else ""
+        lines.append(
+            f"  {offsets[op]:>10}  {size_of(life.buffer, rows, threads):>10} bytes  phases {life.first}-{life.last}  {op.name} [{extents}]{private}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""The ordered passes, from a traced graph to native code.  Read this page first.
+
+    graph -> simplified -> fused -> schedule -> memory -> source -> llvm -> asm
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow import config
+from layerflow.graph.ir import Graph, verify
+from layerflow.graph.symbolic import Op
+from layerflow.jit import fusion, native, target
+from layerflow.jit import schedule as scheduling
+from layerflow.jit.emit import Module, emit
+from layerflow.jit.executable import Executable
+from layerflow.jit.interpreter import interpret
+from layerflow.jit.simplify import separate_roots, simplify, untranspose
+
+# Graph to graph, in this order; each is pure and checked when LAYERFLOW_DEBUG=1.
+GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
+    ("simplify", simplify),
+    ("untranspose", untranspose),
+    ("separate_roots", separate_roots),
+)
+
+
+@dataclasses.dataclass
+class Stages:
+    """Every intermediate form of one compilation, for dumps."""
+
+    graph: Graph
+    simplified: Graph
+    groups: list[fusion.Group]
+    plan: scheduling.Schedule
+    module: Module
+
+
+def lower(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> Stages:
+    """Runs all passes down to source."""
+    current = graph
+    for name, run in GRAPH_PASSES:
+        current = run(current)
+        if config.debug():
+            verify(current, after=name)
+    groups = fusion.fuse(current)
+    plan = scheduling.schedule(current, groups)
+    host = target.host()
+    types = {op: np.dtype(source_types[op]) if source_types else op.dtype for op in current.inputs}
+    module = emit(plan, types, host.vector_bytes, host.registers, host.l2_bytes)
+    return Stages(graph, current, groups, plan, module)
+
+
+def compile(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> Executable:
+    """Native code for a graph.
+
+    Args:
+        graph: the traced computation.
+        source_types: types in which the batches of the inputs come, if not those of the graph.
+    """
+    stages = lower(graph, source_types)
+    library = native.build(stages.module.kernels, stages.module.driver, stages.module.kernel_names)
+    return Executable(stages.module, library)
+
+
+_programs: dict[str, Executable] = {}
+_lock = threading.Lock()
+
+
+def run(graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
+    """Runs a graph without a batch; a structure seen before is not compiled again, whatever its data and variables."""
+    if not config.jit():
+        return interpret(graph, arguments, scalars)
+    key = graph.signature()
+    with _lock:
+        program = _programs.get(key)
+        if program is None:
+            program = _programs[key] = compile(graph)
+    return program.run(arguments, scalars, leaves=graph)
+
+
+def forget() -> None:
+    """Drops compiled functions of this process (not the disk cache)."""
+    _programs.clear()
+
+
+__all__: list[Any] = ["GRAPH_PASSES", "Stages", "compile", "forget", "lower", "run"]

@@ -1,0 +1,260 @@
+"""Schedule: groups become kernels with a parallel range, kernels become phases between barriers, values get buffers.
+
+Free of CPU words, so that another target can start from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from layerflow.graph.ir import Graph
+from layerflow.graph.shapes import Dim
+from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
+from layerflow.jit import access
+from layerflow.jit.access import Layout
+from layerflow.jit.fusion import Group
+from layerflow.jit.index import Index, Ranges
+
+PRIVATE_BYTES = 1 << 16  # a value this small that needs no samples is computed by every thread for itself, which saves a barrier
+ALIAS_BYTES = 2048  # rows of a multiple of this length collide in the first-level cache
+
+
+@dataclasses.dataclass(eq=False)
+class Buffer:
+    """Where a value lives.  role: argument, parameter, constant, output, scalar (set before each run) or temporary."""
+
+    op: Op
+    layout: Layout
+    role: str
+    slot: int = -1
+    private: bool = False  # one copy a thread
+    parameter: Op | None = None  # for an update: the parameter whose storage it overwrites
+
+    @property
+    def elements(self) -> int:
+        """Elements, for each sample if the leading extent is the batch."""
+        shape, strides = self.layout.shape, self.layout.strides
+        if not shape:
+            return 1
+        lead = shape[0].factor if isinstance(shape[0], Dim) else shape[0]
+        return lead * strides[0] if len(shape) > 1 else lead
+
+    @property
+    def per_sample(self) -> bool:
+        return access.batch_of(self.layout.shape) is not None
+
+
+@dataclasses.dataclass(eq=False)
+class Kernel:
+    """One loop nest.  `samples`: its parallel range is the batch, else `units` pieces of work."""
+
+    name: str
+    group: Group
+    samples: bool
+    private: bool = False
+    units: int = 1
+    reads: set[Op] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass(eq=False)
+class Schedule:
+    graph: Graph
+    kernels: list[Kernel]
+    phases: list[list[Kernel]]
+    buffers: dict[Op, Buffer]
+    updates: dict[Op, Op]  # new value -> parameter
+
+    def buffer(self, op: Op) -> Buffer:
+        return self.buffers[op]
+
+
+def schedule(graph: Graph, groups: list[Group]) -> Schedule:
+    updates = {value: parameter for parameter, value in graph.updates}
+    buffers = _buffers(graph, groups, updates)
+    kernels = [_kernel(at, group) for at, group in enumerate(groups)]
+    result = Schedule(graph, kernels, [], buffers, updates)
+    _make_private(result)
+    result.phases = _phases(result)
+    return result
+
+
+def _layout(op: Op, padded: bool) -> Layout:
+    last = op.shape[-1] if op.shape else 1
+    if padded and len(op.shape) > 1 and isinstance(last, int) and last and last * op.dtype.itemsize % ALIAS_BYTES == 0:
+        return access.dense(op.shape, last + 64 // op.dtype.itemsize)
+    return access.dense(op.shape)
+
+
+def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[Op, Buffer]:
+    found: dict[Op, Buffer] = {}
+    for op in graph.ops:
+        if op.primitive is PARAMETER:
+            strides = tuple(s // op.dtype.itemsize for s in op.payload._storage.strides)
+            found[op] = Buffer(op, Layout(op.shape, strides), "parameter")
+        elif op.primitive is CONSTANT:
+            found[op] = Buffer(op, access.dense(op.shape), "constant")
+        elif op.primitive is INPUT:
+            scalar = op not in graph.inputs
+            padded = access.batch_of(op.shape) is not None  # a batch is gathered into place; other arguments are used where they are
+            found[op] = Buffer(op, _layout(op, padded), "scalar" if scalar else "argument")
+    for group in groups:
+        for op in group.stored:
+            if op in updates:
+                parameter = updates[op]
+                found[op] = Buffer(op, found[parameter].layout, "parameter", parameter=parameter)
+            elif op in graph.outputs:
+                found[op] = Buffer(op, access.dense(op.shape), "output")
+            else:
+                found[op] = Buffer(op, _layout(op, padded=True), "temporary")
+    return found
+
+
+def _kernel(at: int, group: Group) -> Kernel:
+    layers = [m.layer for m in group.members if m.layer]
+    label = re.sub(r"\W", "_", layers[0]) if layers else group.anchor.name
+    return Kernel(f"k{at}_{label}_{group.kind}", group, access.batch_of(group.domain) is not None)
+
+
+def _stored_reads(kernel: Kernel, buffers: dict[Op, Buffer]) -> set[Op]:
+    """Buffers that the kernel reads from, found through inlined ops."""
+    found: set[Op] = set()
+    members = set(kernel.group.members)
+    stack = [i for m in kernel.group.members for i in m.inputs]
+    seen: set[Op] = set()
+    while stack:
+        op = stack.pop()
+        if op in seen or op in members:
+            continue
+        seen.add(op)
+        if op in buffers:
+            found.add(op)
+        else:
+            stack.extend(op.inputs)
+    return found
+
+
+def _make_private(plan: Schedule) -> None:
+    """Small values made from parameters and scalars alone are computed by each thread for itself."""
+    producers = {op: k for k in plan.kernels for op in k.group.stored}
+    for kernel in plan.kernels:
+        kernel.reads = _stored_reads(kernel, plan.buffers)
+    for kernel in plan.kernels:
+        small = all(plan.buffers[op].role == "temporary" and plan.buffers[op].elements * op.dtype.itemsize <= PRIVATE_BYTES for op in kernel.group.stored)
+        pure = all(op not in producers or producers[op].private for op in kernel.reads)
+        fed = not any(plan.buffers[op].per_sample for op in kernel.reads)
+        used_early = any(k.samples for k in plan.kernels if k.reads & set(kernel.group.stored))
+        kernel.private = not kernel.samples and small and pure and fed and used_early
+        if kernel.private:
+            for op in kernel.group.stored:
+                plan.buffers[op].private = True
+
+
+def _phases(plan: Schedule) -> list[list[Kernel]]:
+    """Cuts the kernels where one needs what another thread may not have finished."""
+    phases: list[list[Kernel]] = [[]]
+    for kernel in plan.kernels:
+        if any(_conflict(plan, earlier, kernel) for earlier in phases[-1]):
+            phases.append([])
+        phases[-1].append(kernel)
+    return phases
+
+
+def _conflict(plan: Schedule, first: Kernel, second: Kernel) -> bool:
+    """Whether `second` may touch, in one thread, what `first` still works on in another."""
+    if first.private or second.private:
+        return _overwrites(plan, first, second) and not (first.private and second.private)
+    shared = second.reads & set(first.group.stored)
+    if _overwrites(plan, first, second):
+        return True
+    return bool(shared) and not (first.samples and second.samples and is_sample_local(plan, second, shared))
+
+
+def _overwrites(plan: Schedule, first: Kernel, second: Kernel) -> bool:
+    def written(k: Kernel) -> set[Op]:
+        return {plan.updates[op] for op in k.group.stored if op in plan.updates}
+
+    return bool(written(second) & (first.reads | written(first)) or written(first) & second.reads)
+
+
+def is_sample_local(plan: Schedule, kernel: Kernel, shared: set[Op]) -> bool:
+    """Whether the kernel's work on a sample reads these values at the same sample only."""
+    ranges = Ranges()
+    group = kernel.group
+    variables = group.variables(ranges)
+    lead = group.domain[0]
+    assert isinstance(lead, Dim)
+    sample = ranges.divide(variables[0], lead.factor)
+    for member in group.members:
+        for source, index in member_reads(member, group, plan.buffers, ranges):
+            if source in shared and source not in group.members:
+                extent = source.shape[0] if source.shape else 1
+                if not isinstance(extent, Dim) or ranges.divide(index[0], extent.factor) != sample:
+                    return False
+    return True
+
+
+def member_reads(member: Op, group: Group, buffers: dict[Op, Buffer], ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+    """Stored values a member reads, with the index in terms of the group's loop variables (k, r: folded axes)."""
+    members = set(group.members)
+
+    def stops(op: Op) -> bool:
+        return op in buffers or op in members
+
+    def expand(op: Op, index: tuple[Index, ...]) -> list[tuple[Op, tuple[Index, ...]]]:
+        return [(op, index)] if stops(op) or op.primitive.kind is Kind.LEAF else list(access.inline_references(op, index, stops, ranges))
+
+    variables = group.variables(ranges)
+    if member.primitive.kind is Kind.CONTRACT:
+        a, b = matrix_indices(member, variables, ranges)
+        return [*expand(member.inputs[0], a), *expand(member.inputs[1], b)]
+    if member.primitive.kind is Kind.REDUCE:
+        index = variables
+        if group.kind != "row":
+            axis = member.attrs["axes"][0]
+            index = (*variables[:axis], ranges.declare("r", member.inputs[0].shape[axis]), *variables[axis:])
+        return expand(member.inputs[0], index)
+    if group.kind == "scatter_add":
+        unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+        return [pair for x in member.inputs for pair in expand(x, unknown[: len(x.shape)])]
+    if group.kind in ("concatenate", "pad"):
+        moved = tuple(ranges.declare(f"i{k}" if k == 0 else f"p{k}", None) for k in range(len(member.shape)))
+        axis = member.attrs.get("axis")
+        lead = variables[0] if axis != 0 else ranges.declare("p0", None)
+        return [pair for x in member.inputs for pair in expand(x, (lead, *moved[1:]))]
+    return list(access.inline_references(member, group.index_of(member, ranges), stops, ranges))
+
+
+def matrix_indices(op: Op, variables: tuple[Index, ...], ranges: Ranges) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+    """Index tuples of the two operands of a product for result element (..., i, j) and folded index k."""
+    a, b = op.inputs
+    inner = a.shape[-2] if op.attrs["transpose_a"] else a.shape[-1]
+    k = ranges.declare("k", inner)
+    row, column = variables[-2], variables[-1]
+    lead = variables[:-2]
+    rows = (k, row) if op.attrs["transpose_a"] else (row, k)
+    cols = (column, k) if op.attrs["transpose_b"] else (k, column)
+    return (*access.aligned(lead, a.shape[:-2]), *rows), (*access.aligned(lead, b.shape[:-2]), *cols)
+
+
+def describe(plan: Schedule) -> str:
+    """Text of the stage: phases, kernels with their parallel range, what they read and write."""
+    lines = []
+    for at, phase in enumerate(plan.phases):
+        lines.append(f"phase {at}")
+        for kernel in phase:
+            span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
+            lines.append(f"  {kernel.name}: {span}")
+            names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
+            lines.append(f"    reads  {', '.join(names)}")
+            lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")
+    return "\n".join(lines)
+
+
+def _name(op: Op, plan: Schedule) -> str:
+    buffer = plan.buffers[op]
+    label = op.payload.name if op.primitive is PARAMETER else op.attrs["name"] if op.primitive is INPUT else op.name
+    if buffer.parameter is not None:
+        label = buffer.parameter.payload.name
+    extents = ",".join(map(str, op.shape))
+    return f"{label}[{extents}]"

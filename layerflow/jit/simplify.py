@@ -1,0 +1,243 @@
+"""Simplify: constants folded, algebra done, moves merged, reductions brought to one axis each.  Graph to graph, no side effects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from layerflow.graph import ops, shapes
+from layerflow.graph.ir import Graph
+from layerflow.graph.ops.primitive import PRIMITIVES, literal
+from layerflow.graph.symbolic import LITERAL, Kind, Op, SymbolicTensor, intern, layer_scope
+
+Rule = Callable[[Op, tuple[Op, ...]], Op | None]
+
+
+def simplify(graph: Graph) -> Graph:
+    """The graph with every rule applied bottom-up until nothing changes."""
+    for _ in range(12):
+        new = force(graph)
+        if new.roots == graph.roots:
+            return new
+        graph = new
+    return graph
+
+
+def force(graph: Graph) -> Graph:
+    """One pass in which every op is rebuilt, so that the rules see their new operands."""
+    memo: dict[Op, Op] = {}
+    for op in graph.ops:
+        memo[op] = rebuild(op, tuple(memo[i] for i in op.inputs)) if op.inputs else op
+    roots = [memo[r] for r in graph.roots]
+    n = len(graph.outputs)
+    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))
+
+
+def rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
+    """`op` on new inputs, in its simplest form."""
+    with layer_scope(op.layer):
+        for rule in RULES:
+            new = rule(op, inputs)
+            if new is not None:
+                return new
+        if inputs == op.inputs:
+            return op
+        return intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
+
+
+def _value(op: Op) -> float | None:
+    """The number if `op` is a literal, through broadcasts and reshapes of it."""
+    while op.primitive.kind is Kind.MOVE and op.name in ("broadcast_to", "reshape") and op.inputs[0].shape in ((), (1,) * len(op.inputs[0].shape)):
+        op = op.inputs[0]
+    return op.attrs["value"] if op.primitive is LITERAL else None
+
+
+def _shaped(value: Op, like: Op) -> Op:
+    """`value` broadcast to the shape and type of `like`."""
+    x = SymbolicTensor(value)
+    if value.dtype != like.dtype:
+        x = ops.cast(x, like.dtype)
+    return x.op if x.op.shape == like.shape else ops.broadcast_to(x, like.shape).op
+
+
+def drop_identities(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """stop_gradient, casts to the same type, reshapes, broadcasts and transposes that change nothing."""
+    x = inputs[0] if inputs else None
+    if op.name == "stop_gradient":
+        return x
+    if op.name in ("cast", "reshape", "broadcast_to") and x.shape == op.shape and x.dtype == op.dtype:
+        return x
+    if op.name == "transpose" and op.attrs["perm"] == tuple(range(len(op.shape))):
+        return x
+    return None
+
+
+def merge_moves(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """reshape of reshape, broadcast of broadcast, transpose of transpose."""
+    if op.name not in ("reshape", "broadcast_to", "transpose") or inputs[0].name != op.name:
+        return None
+    inner = inputs[0]
+    if op.name == "transpose":
+        perm = tuple(inner.attrs["perm"][p] for p in op.attrs["perm"])
+        return ops.transpose(SymbolicTensor(inner.inputs[0]), perm).op
+    return intern(op.primitive, inner.inputs, op.attrs, op.shape, op.dtype)
+
+
+def fold_constants(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """Maps of literals are computed now."""
+    if op.primitive.kind is not Kind.MAP or not inputs or op.shape != () or any(i.primitive is not LITERAL for i in inputs):
+        return None
+    arrays = [np.asarray(i.attrs["value"], i.dtype) for i in inputs]
+    with np.errstate(all="ignore"):
+        value = np.asarray(op.primitive.kernel(*arrays, **op.attrs)).astype(op.dtype)
+    return literal(value[()], op.dtype)
+
+
+def algebra(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """x + 0, x * 1, x - 0, x / 1, --x, x ** 2, 0 - x, where with equal arms, division by a literal."""
+    if op.primitive.kind is not Kind.MAP or len(inputs) < 1:
+        return None
+    values = [_value(i) for i in inputs]
+    a, b = inputs[0], inputs[1] if len(inputs) > 1 else None
+    match op.name:
+        case "add" if values[1] == 0 or values[0] == 0:
+            return _shaped(a if values[1] == 0 else b, op)
+        case "subtract" if values[1] == 0:
+            return _shaped(a, op)
+        case "multiply" if values[1] == 1 or values[0] == 1:
+            return _shaped(a if values[1] == 1 else b, op)
+        case "multiply" if values[1] == -1 or values[0] == -1:
+            return _shaped(ops.negative(SymbolicTensor(a if values[1] == -1 else b)).op, op)
+        case "divide" if values[1] == 1:
+            return _shaped(a, op)
+        case "divide" if values[1] and op.dtype.kind == "f" and math.frexp(values[1])[0] == 0.5:
+            # Exact for powers of two; other divisors are left, so that compiled equals uncompiled.
+            return (SymbolicTensor(a) * (1.0 / values[1])).op if a.shape == op.shape else None
+        case "negative" if a.name == "negative":
+            return a.inputs[0]
+        case "power" if values[1] in (2, 1, 0.5, -1):
+            forms = {2: ops.square, 1: lambda x: x, 0.5: ops.sqrt, -1: ops.reciprocal}
+            return _shaped(forms[values[1]](SymbolicTensor(a)).op, op) if a.dtype.kind == "f" else None
+        case "where" if inputs[1] is inputs[2]:
+            return _shaped(inputs[1], op)
+    return None
+
+
+def narrow_broadcasts(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """A map broadcasts its operands by itself: an explicit broadcast under it goes if the shape stays."""
+    if op.primitive.kind is not Kind.MAP:
+        return None
+    new = list(inputs)
+    for at, i in enumerate(inputs):
+        if i.name != "broadcast_to":
+            continue
+        trial = [*new[:at], i.inputs[0], *new[at + 1 :]]
+        if shapes.broadcast(*[t.shape for t in trial]) == op.shape:
+            new = trial
+    if tuple(new) == inputs:
+        if len(inputs) == 1 and inputs[0].name == "broadcast_to":
+            inner = intern(op.primitive, inputs[0].inputs, op.attrs, inputs[0].inputs[0].shape, op.dtype)
+            return ops.broadcast_to(SymbolicTensor(inner), op.shape).op
+        return None
+    return rebuild(op, tuple(new))
+
+
+def single_axis_reductions(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """A reduction of several axes becomes one of each, the last first; of an axis of extent 1, a reshape."""
+    if op.primitive.kind is not Kind.REDUCE:
+        return None
+    axes, x = op.attrs["axes"], inputs[0]
+    if len(axes) == 1:
+        if x.shape[axes[0]] == 1 and op.dtype == x.dtype:
+            return ops.reshape(SymbolicTensor(x), op.shape).op
+        return None
+    y = x
+    for axis in reversed(axes):
+        y = rebuild_reduce(op, y, axis)
+    return y
+
+
+def rebuild_reduce(op: Op, x: Op, axis: int) -> Op:
+    reduced = intern(op.primitive, (x,), {"axes": (axis,)}, shapes.reduced(x.shape, (axis,)), op.dtype)
+    return single_axis_reductions(reduced, (x,)) or reduced
+
+
+def scale_after_sum(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """The sum of a broadcast value along the broadcast axis is a product."""
+    if op.name != "sum" or inputs[0].name != "broadcast_to" or len(op.attrs["axes"]) != 1:
+        return None
+    axis, x = op.attrs["axes"][0], inputs[0]
+    source, lead = x.inputs[0], len(x.shape) - len(x.inputs[0].shape)
+    if axis >= lead and source.shape[axis - lead] != 1:
+        return None
+    extent = x.shape[axis]
+    if not isinstance(extent, int) or op.dtype.kind != "f":
+        return None
+    narrow = SymbolicTensor(source)
+    if axis >= lead:
+        narrow = ops.reshape(narrow, [n for k, n in enumerate(source.shape) if k != axis - lead])
+    return ops.broadcast_to(narrow * float(extent), op.shape).op
+
+
+def absorb_transposes(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """matmul of a transposed matrix is a matmul with the flag."""
+    if op.name != "matmul":
+        return None
+    flags, new = dict(op.attrs), list(inputs)
+    for at, flag in ((0, "transpose_a"), (1, "transpose_b")):
+        x = new[at]
+        rank = len(x.shape)
+        if x.name == "transpose" and x.attrs["perm"] == (*range(rank - 2), rank - 1, rank - 2):
+            new[at], flags[flag] = x.inputs[0], not flags[flag]
+    if flags == op.attrs:
+        return None
+    return intern(PRIMITIVES["matmul"], tuple(new), flags, op.shape, op.dtype)
+
+
+RULES: Sequence[Rule] = (
+    drop_identities,
+    merge_moves,
+    fold_constants,
+    algebra,
+    narrow_broadcasts,
+    scale_after_sum,
+    single_axis_reductions,
+    absorb_transposes,
+)
+
+
+def untranspose(graph: Graph) -> Graph:
+    """Right operands of products read along their rows: a transposed one becomes a transpose of its own, which is carried out once.
+
+    Tiles load vectors along the last axis of the right operand, so a transposed matrix would be a gather in the inner loop.
+    Run after `simplify`, whose rules would undo it.
+    """
+    memo: dict[Op, Op] = {}
+    for op in graph.ops:
+        inputs = tuple(memo[i] for i in op.inputs)
+        new = op if inputs == op.inputs else intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
+        if new.name == "matmul" and new.attrs["transpose_b"]:
+            rank = len(inputs[1].shape)
+            with layer_scope(op.layer):
+                turned = ops.transpose(SymbolicTensor(inputs[1]), [*range(rank - 2), rank - 1, rank - 2]).op
+                new = intern(PRIMITIVES["matmul"], (inputs[0], turned), {**op.attrs, "transpose_b": False}, op.shape, op.dtype)
+        memo[op] = new
+    roots = [memo[r] for r in graph.roots]
+    n = len(graph.outputs)
+    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))
+
+
+def separate_roots(graph: Graph) -> Graph:
+    """Outputs that are leaves, or the same value twice, get a copy of their own."""
+    identity = PRIMITIVES["stop_gradient"]
+    taken: set[Op] = set()
+    roots: list[Op] = []
+    for root in graph.roots:
+        while root in taken or root.primitive.kind is Kind.LEAF:
+            root = intern(identity, (root,), {}, root.shape, root.dtype)
+        taken.add(root)
+        roots.append(root)
+    n = len(graph.outputs)
+    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))

@@ -1,0 +1,138 @@
+"""The fixtures of real peers: the manifest, what each case needs, and what is still missing here."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.registry import fold
+
+FOLDER = Path(os.environ.get("LAYERFLOW_CONFORMANCE") or Path(__file__).parent / "data")
+
+Case = dict[str, Any]
+
+_CONVOLUTION = "convolution, pooling and resizing come with the image layers"
+_RECURRENT = "recurrent layers"
+_NORMALIZATION = "normalization layers"
+_MASKS = "embedding and masks"
+_NOISE = "noise layers"
+_PREPROCESSING = "preprocessing layers"
+_ACTIVATIONS = "activation layers with weights or arguments"
+_FORMATS = "files of Keras: an issue of its own"
+
+# Capability -> why it is not there yet.  Nothing else makes a case skip.
+PENDING: dict[str, str] = {
+    **dict.fromkeys(
+        [
+            *(f"layer.conv{n}d" for n in (1, 2, 3)),
+            "layer.conv2d_transpose",
+            "layer.conv3d_transpose",
+            "layer.depthwise_conv2d",
+            "layer.separable_conv2d",
+            "layer.cropping2d",
+            "layer.zero_padding2d",
+            "layer.upsampling2d",
+            *(f"layer.{kind}_pooling{n}d" for kind in ("max", "average") for n in (1, 2, 3)),
+            *(f"layer.global_{kind}_pooling{n}d" for kind in ("max", "average") for n in (1, 2)),
+        ],
+        _CONVOLUTION,
+    ),
+    **dict.fromkeys(
+        [
+            *(f"layer.{name}{state}" for name in ("simple_rnn", "gru", "lstm") for state in ("", ".stateful")),
+            "layer.gru_reset_after",
+            "layer.rnn_cell",
+            "layer.stacked_rnn_cells",
+            "layer.bidirectional",
+            "layer.time_distributed",
+            "layer.conv_lstm2d",
+        ],
+        _RECURRENT,
+    ),
+    **dict.fromkeys(["layer.batch_normalization", "layer.layer_normalization"], _NORMALIZATION),
+    **dict.fromkeys(["layer.embedding", "layer.masking", "layer.multi_head_attention"], _MASKS),
+    "layer.einsum_dense": "EinsumDense",
+    **dict.fromkeys(
+        ["layer.spatial_dropout1d", "layer.gaussian_noise", "layer.gaussian_dropout", "layer.alpha_dropout"], _NOISE
+    ),
+    **dict.fromkeys(
+        ["layer.rescaling", "layer.center_crop", "layer.resizing", "layer.category_encoding"], _PREPROCESSING
+    ),
+    **dict.fromkeys(
+        ["layer.elu", "layer.leaky_relu", "layer.prelu", "layer.relu", "layer.softmax", "layer.thresholded_relu"],
+        _ACTIVATIONS,
+    ),
+    **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
+    "saved_model.quantized": "quantized weights: an issue of its own",
+}
+
+
+@cache
+def cases() -> list[Case]:
+    return json.loads((FOLDER / "cases.json").read_text())["cases"]
+
+
+def arrays(relative: str) -> dict[str, np.ndarray]:
+    with np.load(FOLDER / relative, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+@cache
+def _layer_capabilities() -> dict[str, str]:
+    """Layer class -> capability, from the cases of single layers."""
+    found: dict[str, str] = {}
+    for case in cases():
+        if case["kind"] == "layer":
+            name = case["layer"]["class_name"]
+            # GRU has two capabilities; the shorter name is the plain one.
+            found[name] = min(found.get(name, case["capability"]), case["capability"], key=len)
+    return found
+
+
+@cache
+def _optimizer_capabilities() -> dict[str, str]:
+    return {fold(c["capability"].split(".")[1]): c["capability"] for c in cases() if c["kind"] == "optimizer"}
+
+
+def needs(case: Case) -> set[str]:
+    """Every capability of a case: its own, and those of the layers, optimizer and format it uses."""
+    found = {case["capability"]}
+    if "format" in case:
+        found.add(f"format.{case['format']}")
+    documents: list[Any] = [case.get("topology"), case.get("layer")]
+    if case["kind"] == "summary":
+        documents.append(json.loads((FOLDER / case["files"]["summary"]).read_text())["topology"])
+    if case.get("format") == "tfjs_layers":
+        documents.append(_json(FOLDER / case["path"]))
+    for name in (name for document in documents for name in _class_names(document)):
+        if name in _layer_capabilities():
+            found.add(_layer_capabilities()[name])
+        if fold(name) in _optimizer_capabilities() and case["kind"] == "saved_model":
+            found.add(_optimizer_capabilities()[fold(name)])
+    return found
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # some malformed cases are just that
+        return None
+
+
+def _class_names(document: Any) -> list[str]:
+    if isinstance(document, dict):
+        own = [document[key] for key in ("class_name", "className") if isinstance(document.get(key), str)]
+        return own + [name for part in document.values() for name in _class_names(part)]
+    if isinstance(document, list):
+        return [name for part in document for name in _class_names(part)]
+    return []
+
+
+def missing(case: Case) -> dict[str, str]:
+    """The pending capabilities a case needs, with the reasons."""
+    return {capability: PENDING[capability] for capability in sorted(needs(case)) if capability in PENDING}

@@ -1,0 +1,17 @@
+"""Fixtures for all tests."""
+
+import pytest
+
+import layerflow as lf
+
+
+@pytest.fixture
+def fresh_names():
+    """Automatic layer names start at 1 again, as in a new program."""
+    lf.reset_names()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Tests do not depend on the order they run in."""
+    lf.random.set_seed(20)
