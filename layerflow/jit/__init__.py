@@ -1,1 +1,29 @@
-"""The compiler: op graph in, native code out."""
+"""The compiler: op graph in, native code out.  Importing it loads neither Numba nor llvmlite; the first compilation does."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow import config
+from layerflow.graph.ir import Graph
+from layerflow.graph.symbolic import Op
+from layerflow.jit.interpreter import Interpreted, interpret
+
+
+def _pipeline() -> Any:
+    """The compiler proper; loading it takes a quarter of a second, so only a compilation does."""
+    return importlib.import_module("layerflow.jit.pipeline")
+
+
+def program(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> Any:
+    """A program that runs batches of the graph: compiled, or interpreted where LAYERFLOW_JIT=0."""
+    return _pipeline().compile(graph, source_types) if config.jit() else Interpreted(graph)
+
+
+def run(graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
+    """Runs a graph of known shapes once."""
+    return _pipeline().run(graph, arguments, scalars) if config.jit() else interpret(graph, arguments, scalars)

@@ -42,7 +42,7 @@ class _CopyNest(LoopNest):
             self._nest(op, begin, 0)
         lines, self.levels[0].lines = self.levels[0].lines, []
         head = [line for line in lines if "= pointer(" in line]
-        return [*head, *(line for line in lines if line not in head)]
+        return [*head, "if hi > lo:", *(INDENT + line for line in lines if line not in head)]
 
     def _flat_samples(self, op: Op) -> list[str]:
         raise Unvectorizable("samples of rank 1")
@@ -119,7 +119,7 @@ class ScatterNest(LoopNest):
         for extent in positions.shape:
             count = f"{count} * {self.extent(extent)}"
         kind = TYPES[self.group.anchor.dtype.name]
-        return [
+        lines = [
             f"for e in range({rows * size}):",
             f"{INDENT}{out}[e] = {kind}(0)",
             f"for e in range({count}):",
@@ -127,6 +127,7 @@ class ScatterNest(LoopNest):
             f"{INDENT}for j in range({size}):",
             f"{INDENT * 2}{out}[row * {size} + j] = {out}[row * {size} + j] + {what}[e * {size} + j]",
         ]
+        return ["if hi > lo:", *(INDENT + line for line in lines)]
 
 
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:

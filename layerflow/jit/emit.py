@@ -17,12 +17,15 @@ from layerflow.jit.values import (
     FIRST,
     FIRST_SLOT,
     GATHER,
+    HI,
     ITERATION,
     ITERATION_BASE,
+    LO,
     ROWS,
     START,
     STEP,
     STEP_BASE,
+    TID,
     TOTAL,
     TYPES,
 )
@@ -38,11 +41,10 @@ class Module:
 
     plan: Schedule
     kernels: str  # kernel language
-    kernel_names: list[str]
     driver: str  # Python for Numba
     slots: int  # length of one thread's context table
     advance: dict[Op, int]  # buffer whose address moves from batch to batch -> slot of (base, stride)
-    gathered: list[Op]  # arguments that can be gathered
+    source_slots: dict[Op, int]  # argument that can be gathered -> slot of the caller's array
     work: float  # rough operations a sample (or a run), to choose the number of threads
 
 
@@ -73,10 +75,9 @@ def emit(plan: Schedule, source_types: dict[Op, np.dtype], vector_bytes: int, re
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
     slots = -(-slots // 8) * 8
-    driver = _driver(plan, gathers, advance, slots, cache_bytes)
-    module = Module(plan, "\n".join(texts), [*(k.name for k in plan.kernels), *gathers], driver, slots, advance, gathered, _work(plan))
-    module.source_slots = source_slots  # type: ignore[attr-defined]
-    return module
+    driver, groups = _driver(plan, gathers, slots, cache_bytes)
+    texts += [_begin(plan, advance), groups]
+    return Module(plan, "\n".join(texts), driver, slots, advance, source_slots, _work(plan))
 
 
 def _lanes_for(dtypes: list[np.dtype], vector_bytes: int) -> int:
@@ -107,36 +108,60 @@ def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
     return max(MIN_GROUP, min(fits, 1 << 16))
 
 
-def _driver(plan: Schedule, gathers: list[str], advance: dict[Op, int], slots: int, cache_bytes: int) -> str:
-    """The function every thread runs: batches, phases, its share of each kernel's range."""
+def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
+    """What each thread does at the start of a batch: counters, moving addresses, its share of the samples."""
+    lines = [
+        "def begin(ctx, lo, hi):",
+        '    """batch lo of this call, for one of hi threads"""',
+        "    lanes(1)",
+        f"    size = integer(ctx, {BATCH})",
+        f"    first = (integer(ctx, {START}) + lo) * size",
+        f"    rows = minimum(size, integer(ctx, {TOTAL}) - first)",
+        f"    set_integer(ctx, {ROWS}, rows)",
+        f"    set_integer(ctx, {FIRST}, first)",
+        f"    set_integer(ctx, {STEP}, integer(ctx, {STEP_BASE}) + lo)",
+        f"    set_integer(ctx, {ITERATION}, integer(ctx, {ITERATION_BASE}) + lo)",
+    ]
+    for op, slot in advance.items():
+        lines.append(f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))")
+    lines += [
+        f"    pieces = (rows + {SAMPLE_GRAIN - 1}) // {SAMPLE_GRAIN}",
+        f"    tid = integer(ctx, {TID})",
+        f"    set_integer(ctx, {LO}, pieces * tid // hi * {SAMPLE_GRAIN})",
+        f"    set_integer(ctx, {HI}, minimum(rows, pieces * (tid + 1) // hi * {SAMPLE_GRAIN}))",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _driver(plan: Schedule, gathers: list[str], slots: int, cache_bytes: int) -> tuple[str, str]:
+    """The function every thread runs, and the kernel-language functions that run sample kernels group by group."""
     lines = [
         "def step(ctx, tid, threads):",
         f"    me = ctx + tid * {slots * 8}",
         f"    for b in range(integer(me, {COUNT})):",
-        f"        first = (integer(me, {START}) + b) * integer(me, {BATCH})",
-        f"        rows = min(integer(me, {BATCH}), integer(me, {TOTAL}) - first)",
-        f"        set_integer(me, {ROWS}, rows)",
-        f"        set_integer(me, {FIRST}, first)",
-        f"        set_integer(me, {STEP}, integer(me, {STEP_BASE}) + b)",
-        f"        set_integer(me, {ITERATION}, integer(me, {ITERATION_BASE}) + b)",
+        "        begin(me, b, threads)",
     ]
-    for op, slot in advance.items():
-        lines.append(f"        set_integer(me, {plan.buffers[op].slot}, integer(me, {slot}) + b * integer(me, {slot + 1}))")
-    lines += [
-        f"        pieces = (rows + {SAMPLE_GRAIN - 1}) // {SAMPLE_GRAIN}",
-        f"        lo = pieces * tid // threads * {SAMPLE_GRAIN}",
-        f"        hi = min(rows, pieces * (tid + 1) // threads * {SAMPLE_GRAIN})",
-    ]
+    body: list[str] = []
+    groups: list[str] = []
     if gathers:
-        lines.append(f"        if integer(me, {GATHER}):")
-        lines += [f"            {name}(me, lo, hi)" for name in gathers]
+        groups.append(_sequence("gather", gathers, None))
+        body += [f"if integer(me, {GATHER}):", f"    gather(me, integer(me, {LO}), integer(me, {HI}))"]
         if not _gather_stays_local(plan):
-            lines.append("            barrier(ctx, tid, threads)")
+            body.append("    barrier(ctx, tid, threads)")
     turn = 0
     for phase in plan.phases:
-        body, turn = _phase(plan, phase, cache_bytes, turn)
-        lines += [INDENT * 2 + line for line in [*body, "barrier(ctx, tid, threads)"]]
-    return "\n".join(lines) + "\n"
+        turn = _phase(plan, phase, cache_bytes, turn, body, groups)
+        body.append("barrier(ctx, tid, threads)")
+    return "\n".join([*lines, *(INDENT * 2 + line for line in body)]) + "\n", "\n".join(groups)
+
+
+def _sequence(name: str, kernels: list[str], size: int | None) -> str:
+    """A kernel-language function that calls kernels one after another on each group of samples."""
+    lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
+    if size is None:
+        return "\n".join([*lines, *(f"    {k}(ctx, lo, hi)" for k in kernels)]) + "\n"
+    lines += [f"    for g in range(lo, hi, {size}):", f"        h = minimum(g + {size}, hi)"]
+    return "\n".join([*lines, *(f"        {k}(ctx, g, h)" for k in kernels)]) + "\n"
 
 
 def _gather_stays_local(plan: Schedule) -> bool:
@@ -149,16 +174,15 @@ def _gather_stays_local(plan: Schedule) -> bool:
     return True
 
 
-def _phase(plan: Schedule, phase: list[Kernel], cache_bytes: int, turn: int) -> tuple[list[str], int]:
-    lines: list[str] = []
+def _phase(plan: Schedule, phase: list[Kernel], cache_bytes: int, turn: int, body: list[str], groups: list[str]) -> int:
+    """Driver lines of one phase; returns the thread at which the next kernel of few units starts."""
     run: list[Kernel] = []
 
     def flush() -> None:
         if run:
-            size = group_size(plan, run, cache_bytes)
-            lines.append(f"for g in range(lo, hi, {size}):")
-            lines.append(f"    h = min(g + {size}, hi)")
-            lines.extend(f"    {k.name}(me, g, h)" for k in run)
+            name = f"samples{len(groups)}"
+            groups.append(_sequence(name, [k.name for k in run], group_size(plan, run, cache_bytes)))
+            body.append(f"{name}(me, integer(me, {LO}), integer(me, {HI}))")
             run.clear()
 
     for kernel in phase:
@@ -167,15 +191,14 @@ def _phase(plan: Schedule, phase: list[Kernel], cache_bytes: int, turn: int) -> 
             continue
         flush()
         if kernel.private:
-            lines.append(f"{kernel.name}(me, 0, {kernel.units})")
+            body.append(f"{kernel.name}(me, 0, {kernel.units})")
             continue
         # Kernels of few units start at another thread each time, so that they do not all fall to the same one.
-        lines.append(f"s = (tid + {turn}) % threads")
-        lines.append(f"if {kernel.units} * (s + 1) // threads > {kernel.units} * s // threads:")
-        lines.append(f"    {kernel.name}(me, {kernel.units} * s // threads, {kernel.units} * (s + 1) // threads)")
+        at = f"turn(tid, {turn}, threads)" if turn else "tid"
+        body.append(f"{kernel.name}(me, cut({kernel.units}, {at}, threads), cut({kernel.units}, {at} + 1, threads))")
         turn += kernel.units < 8
     flush()
-    return lines, turn
+    return turn
 
 
 def _work(plan: Schedule) -> float:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from layerflow.graph.ir import Graph
-from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Op
+from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
 from layerflow.jit.emit import Module
+from layerflow.jit.runtime import BARRIER_SLOT
 from layerflow.jit.values import (
     BATCH,
     COUNT,
@@ -22,6 +23,7 @@ from layerflow.jit.values import (
     SEED,
     START,
     STEP_BASE,
+    TID,
     TOTAL,
 )
 
@@ -32,11 +34,13 @@ WORK_PER_THREAD = 1.5e5  # multiply-adds below which another thread costs more t
 class Executable:
     """Calls one compiled module.  Its tables and arena are its own; calls from several Python threads take turns."""
 
-    def __init__(self, module: Module, library: Any):
+    def __init__(self, module: Module, library: Any, source: Graph):
         self.module = module
+        self.source = source
+        self.leaves = leaves_of(source)
         self.plan = module.plan
         self.library = library
-        self.entry = library.function("lf_step")
+        self.entry = threads.Entry(library.function("lf_step"))
         self.lock = threading.RLock()
         self.rows = -1
         self.threads = 0
@@ -50,7 +54,6 @@ class Executable:
         self.temporaries = [b for b in buffers.values() if b.role == "temporary"]
         self.sample_work = module.work
         self._order = np.zeros(0, np.int64)
-        self._last: tuple[Any, ...] | None = None
         self._bind_scalars()
 
     # --- memory --------------------------------------------------------------
@@ -68,7 +71,6 @@ class Executable:
         if rows <= self.rows and count <= self.threads:
             return
         self.rows, self.threads = max(rows, self.rows), max(count, self.threads)
-        self._last = None
         offsets, total = memory.allocate(self.plan, self.rows, self.threads)
         staging: list[tuple[Any, int]] = []
         for buffer in self.inputs:
@@ -77,6 +79,9 @@ class Executable:
                 total += memory.size_of(buffer, self.rows, self.threads)
         self.arena = aligned_bytes(total)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)
+        self.table[:, TID] = np.arange(self.threads)
+        self.barrier = threads.Barrier(self.threads)
+        self.table[:, BARRIER_SLOT] = self.barrier.address
         base = self.arena.ctypes.data
         for op, offset in offsets.items():
             buffer = self.plan.buffers[op]
@@ -86,12 +91,12 @@ class Executable:
         for buffer in self.plan.buffers.values():
             if buffer.role == "scalar" and buffer.op.attrs["name"] not in COUNTERS:
                 self.table[:, buffer.slot] = self._scalar_views[buffer.op.attrs["name"]].ctypes.data
-        self._bind_leaves(self.plan.graph)
+        self._bind_leaves(self.source)
 
     def _bind_leaves(self, graph: Graph) -> None:
         """Addresses of variables and constants; `graph` may be another one of the same structure."""
         self.kept: list[np.ndarray] = []
-        for mine, theirs in zip(self.plan_leaves, leaves_of(graph), strict=True):
+        for mine, theirs in zip(self.leaves, leaves_of(graph), strict=True):
             buffer = self.plan.buffers.get(mine)
             if buffer is None:
                 continue
@@ -102,14 +107,6 @@ class Executable:
                 self.kept.append(array)
                 address = array.ctypes.data
             self.table[:, buffer.slot] = address
-
-    @property
-    def plan_leaves(self) -> list[Op]:
-        return self.__dict__.setdefault("_plan_leaves", leaves_of(self.source_graph))
-
-    @property
-    def source_graph(self) -> Graph:
-        return self.__dict__.get("_source_graph", self.plan.graph)
 
     # --- running -------------------------------------------------------------
 
@@ -129,10 +126,9 @@ class Executable:
             results = [np.empty([int(n) for n in b.op.shape], b.op.dtype) for b in self.outputs]
             for buffer, array in zip(self.outputs, results, strict=True):
                 self._advance(buffer.op, array.ctypes.data, 0)
-            self._last = None
-            self._counters(scalars)
+                self._counters(scalars)
             self.table[:, [GATHER, ORDER, BATCH, TOTAL, START, COUNT]] = (0, 0, 1, 1, 0, 1)
-            threads.run(self.entry, self.table.ctypes.data, count)
+            self.entry.run(self.table.ctypes.data, count)
             return results
 
     _bound_graph: Graph | None = None
@@ -164,7 +160,7 @@ class Executable:
             self.table[:, TOTAL] = total
             self.table[:, START] = first
             self.table[:, COUNT] = count
-            threads.run(self.entry, self.table.ctypes.data, team)
+            self.entry.run(self.table.ctypes.data, team)
             del held
             return results
 
@@ -242,5 +238,3 @@ def aligned_bytes(size: int) -> np.ndarray:
     skip = -block.ctypes.data % ALIGN
     return block[skip : skip + size]
 
-
-assert INPUT

@@ -60,3 +60,35 @@ def known(value: Any, rows: int) -> Any:
     if isinstance(value, Dim):
         return value.factor * rows
     return tuple(known(v, rows) for v in value) if isinstance(value, tuple) else value
+
+
+class Interpreted:
+    """A graph with the methods of a compiled program."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def run_batches(
+        self,
+        arguments: Sequence[np.ndarray],
+        scalars: dict[str, float],
+        batch_size: int,
+        order: np.ndarray | None = None,
+        first: int = 0,
+        count: int | None = None,
+    ) -> list[np.ndarray]:
+        """See `Executable.run_batches`."""
+        total = len(arguments[0])
+        count = -(-total // batch_size) if count is None else count
+        batches = []
+        for b in range(count):
+            rows = slice((first + b) * batch_size, (first + b + 1) * batch_size)
+            taken = [a[rows] if order is None else a[order[rows]] for a in arguments]
+            now = {k: v + b if k in ("step", "iteration") else v for k, v in scalars.items()}
+            batches.append(interpret(self.graph, taken, now, len(taken[0])))
+        joined = []
+        for at, op in enumerate(self.graph.outputs):
+            parts = [batch[at] for batch in batches]
+            sampled = bool(op.shape) and isinstance(op.shape[0], Dim)
+            joined.append(np.concatenate(parts) if sampled else np.stack(parts))
+        return joined

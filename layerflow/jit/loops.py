@@ -109,8 +109,9 @@ class MapNest(LoopNest):
         domain = self.group.domain
         if not domain:
             self.kernel.units = 1
+            self.levels.append(Level(("once",)))
             self.members_at(())
-            return []
+            return ["if hi > lo:", *(INDENT + line for line in self.levels.pop().lines)]
         if self._is_flat():
             return self._flat()
         if len(domain) == 1:
@@ -239,7 +240,7 @@ class RowNest(LoopNest):
             self.kernel.units = 1
             self.levels.append(Level(("row",)))
             self._row()
-            return self.levels.pop().lines
+            return ["if hi > lo:", *(INDENT + line for line in self.levels.pop().lines)]
         self.kernel.units = 0 if isinstance(rows[0], Dim) else rows[0]
         return self.outer(rows, self._row)
 

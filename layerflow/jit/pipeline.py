@@ -15,7 +15,7 @@ import numpy as np
 from layerflow import config
 from layerflow.graph.ir import Graph, verify
 from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion, native, target
+from layerflow.jit import fusion, library, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
@@ -64,8 +64,8 @@ def compile(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> 
         source_types: types in which the batches of the inputs come, if not those of the graph.
     """
     stages = lower(graph, source_types)
-    library = native.build(stages.module.kernels, stages.module.driver, stages.module.kernel_names)
-    return Executable(stages.module, library)
+    code = library.build(stages.module.kernels, stages.module.driver)
+    return Executable(stages.module, code, graph)
 
 
 _programs: dict[str, Executable] = {}

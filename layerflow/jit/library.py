@@ -1,0 +1,75 @@
+"""From generated source to loaded code, through the disk cache.
+
+Cold: kernels are lowered to LLVM IR, the driver goes through Numba's front end, both become one object file.  Warm: the object
+file is loaded by llvmlite alone; Numba is not imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import platform
+import re
+from importlib import metadata
+from typing import Any
+
+import llvmlite
+
+from layerflow import config
+from layerflow.jit import cache, language, native, runtime, target
+
+EMITTER = "1"  # raised when the same source begins to mean other code
+_counts = {"compiled": 0, "loaded": 0}
+
+
+def compile_count() -> int:
+    """Modules compiled, or loaded from the disk cache, so far in this process."""
+    return _counts["compiled"] + _counts["loaded"]
+
+
+@functools.cache
+def _versions() -> str:
+    return f"{EMITTER} layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
+
+
+def kernel_names(kernels: str) -> list[str]:
+    """Names of the functions of a kernel source."""
+    return re.findall(r"^def (\w+)\(ctx, lo, hi\)", kernels, re.M)
+
+
+def ir_texts(kernels: str, driver: str) -> list[str]:
+    """LLVM IR of the kernels with the runtime, and of the driver."""
+    machine = platform.machine().lower()
+    compiled = importlib.import_module("layerflow.jit.driver").compile_driver(driver, kernel_names(kernels))
+    return [language.lower(kernels, target.host()), runtime.barrier_text(machine), compiled]
+
+
+def build(kernels: str, driver: str) -> Any:
+    """Loaded code of a generated module."""
+    host = target.host()
+    key = cache.key_of(_versions(), host.key, kernels, driver)
+    code = cache.get(key)
+    if code is not None:
+        try:
+            loaded = native.load(code)
+            _counts["loaded"] += 1
+            return loaded
+        except Exception:  # an object that does not load is as good as none
+            pass
+    code = native.compile_object(ir_texts(kernels, driver), host)
+    cache.put(key, code)
+    _counts["compiled"] += 1
+    return native.load(code)
+
+
+@functools.cache
+def runtime_code() -> Any:
+    """The thread pool's native side."""
+    host = target.host()
+    text = runtime.pool_text(platform.machine().lower())
+    key = cache.key_of(_versions(), host.key, text)
+    code = cache.get(key)
+    if code is None:
+        code = native.compile_object([text], host)
+        cache.put(key, code)
+    return native.load(code)
