@@ -147,7 +147,9 @@ def serialize(function: Activation) -> str:
     name = name_of(function)
     if name is None:
         called = getattr(function, "__name__", repr(function))
-        raise UnknownNameError(f"the activation {called!r} has no name to save it by; register it with lf.register_class({called}).")
+        raise UnknownNameError(
+            f"the activation {called!r} has no name to save it by; register it with lf.register_class({called})."
+        )
     return name
 
 

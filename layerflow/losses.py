@@ -207,7 +207,9 @@ def get(identifier: Any) -> Loss:
         return registry.custom(identifier) or LOSSES.get(identifier)
     if callable(identifier):
         return _CORE.get(identifier, identifier)
-    raise ArgumentError(f'a loss must be a name such as "meanSquaredError" or a function (y_true, y_pred) -> loss, got {identifier!r}.')
+    raise ArgumentError(
+        f'a loss must be a name such as "meanSquaredError" or a function (y_true, y_pred) -> loss, got {identifier!r}.'
+    )
 
 
 def is_builtin(function: Any) -> bool:

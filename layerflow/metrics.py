@@ -97,7 +97,11 @@ def accuracy_for(loss: Any, output_shape: Sequence[int | None]) -> Metric:
 
 
 def _crossentropy_for(loss: Any, output_shape: Sequence[int | None]) -> Metric:
-    kinds = {"binary": binary_crossentropy, "sparse": sparse_categorical_crossentropy, "categorical": categorical_crossentropy}
+    kinds = {
+        "binary": binary_crossentropy,
+        "sparse": sparse_categorical_crossentropy,
+        "categorical": categorical_crossentropy,
+    }
     return kinds[_by_loss(loss, output_shape)]
 
 
@@ -115,7 +119,9 @@ def get(identifier: Any, loss: Any = None, output_shape: Sequence[int | None] = 
     if not isinstance(identifier, str):
         if callable(identifier):
             return losses.get(identifier)
-        raise ArgumentError(f'a metric must be a name such as "accuracy" or a function (y_true, y_pred) -> score, got {identifier!r}.')
+        raise ArgumentError(
+            f'a metric must be a name such as "accuracy" or a function (y_true, y_pred) -> score, got {identifier!r}.'
+        )
     loss = losses.get(loss) if isinstance(loss, str) else loss
     folded = registry.fold(identifier)
     if folded in _ACCURACY:
@@ -128,7 +134,9 @@ def get(identifier: Any, loss: Any = None, output_shape: Sequence[int | None] = 
     for names in (METRICS, losses.LOSSES):
         if identifier in names:
             return names.get(identifier)
-    raise UnknownNameError.of("metric", identifier, [*METRICS.names(), *losses.LOSSES.names(), "accuracy", "mse", "mae", "mape"])
+    raise UnknownNameError.of(
+        "metric", identifier, [*METRICS.names(), *losses.LOSSES.names(), "accuracy", "mse", "mae", "mape"]
+    )
 
 
 def key(identifier: Any) -> str:

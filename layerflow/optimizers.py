@@ -39,10 +39,20 @@ class Adam(Optimizer):
     """w -= lr sqrt(1 - beta_2**t) / (1 - beta_1**t) m / (sqrt(v) + epsilon); `amsgrad` uses the largest v so far"""
 
     def __init__(
-        self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7, amsgrad: bool = False
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
     ):
         super().__init__(learning_rate)
-        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = float(beta_1), float(beta_2), float(epsilon), bool(amsgrad)
+        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = (
+            float(beta_1),
+            float(beta_2),
+            float(epsilon),
+            bool(amsgrad),
+        )
 
     @property
     def slots(self) -> Mapping[str, float]:
@@ -65,10 +75,20 @@ class RMSprop(Optimizer):
     """v = rho v + (1 - rho) g**2; w -= lr g / sqrt(v + epsilon), with momentum and `centered` as in Keras"""
 
     def __init__(
-        self, learning_rate: float = 0.001, rho: float = 0.9, momentum: float = 0.0, epsilon: float = 1e-7, centered: bool = False
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
     ):
         super().__init__(learning_rate)
-        self.rho, self.momentum, self.epsilon, self.centered = float(rho), float(momentum), float(epsilon), bool(centered)
+        self.rho, self.momentum, self.epsilon, self.centered = (
+            float(rho),
+            float(momentum),
+            float(epsilon),
+            bool(centered),
+        )
 
     @property
     def slots(self) -> Mapping[str, float]:
@@ -121,7 +141,10 @@ class Adadelta(Optimizer):
         acc = self.rho * slots["accum_grad"] + (1.0 - self.rho) * ops.square(grad)
         moved = slots["accum_var"]
         u = grad * ops.sqrt(moved + self.epsilon) * ops.rsqrt(acc + self.epsilon)
-        return param - learning_rate * u, {"accum_grad": acc, "accum_var": self.rho * moved + (1.0 - self.rho) * ops.square(u)}
+        return param - learning_rate * u, {
+            "accum_grad": acc,
+            "accum_var": self.rho * moved + (1.0 - self.rho) * ops.square(u),
+        }
 
 
 @OPTIMIZERS.register()

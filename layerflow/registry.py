@@ -142,6 +142,10 @@ class _Recorded(type):
         return instance
 
 
+def _no_arguments(self: Any) -> None:
+    """The signature of a class without __init__."""
+
+
 @functools.cache
 def _parameters(cls: type) -> tuple[dict[str, str], bool]:
     """Folded spelling -> parameter name over the __init__s that keywords reach, and whether the own one passes others on."""
@@ -163,7 +167,7 @@ def _parameters(cls: type) -> tuple[dict[str, str], bool]:
 
 def _sort_arguments(cls: Any, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keywords in the spelling of `cls.__init__`, and those that only the base class takes and `__init__` does not pass on."""
-    names, _ = _parameters(cls)
+    names, passes_on = _parameters(cls)
     aliases = {fold(k): v for k, v in cls.ALIASES.items()}
     own: dict[str, Any] = {}
     base: dict[str, Any] = {}
@@ -172,7 +176,7 @@ def _sort_arguments(cls: Any, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any]
         if folded in names:
             target, name = own, names[folded]
         elif folded in cls.BASE_ARGUMENTS:
-            target, name = base, cls.BASE_ARGUMENTS[folded]
+            target, name = own if passes_on else base, cls.BASE_ARGUMENTS[folded]
         else:
             known = [*names.values(), *cls.BASE_ARGUMENTS.values()]
             raise UnknownArgumentError(f"{class_name(cls)}: unknown argument {given!r}.{nearest(given, known)}")
@@ -183,7 +187,7 @@ def _sort_arguments(cls: Any, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 
 def _bind(cls: Any, instance: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(cls.__init__ if cls.__init__ is not object.__init__ else _no_arguments)
     try:
         bound = signature.bind(instance, *args, **kwargs)
     except TypeError as error:
@@ -206,7 +210,9 @@ class Configurable(metaclass=_Recorded):
 
     CLASS_NAME: str | None = None
     ALIASES: Mapping[str, str] = {}  # other words for an argument
-    BASE_ARGUMENTS: Mapping[str, str] = {}  # folded -> name; accepted even by an __init__ that does not pass keywords on
+    BASE_ARGUMENTS: Mapping[
+        str, str
+    ] = {}  # folded -> name; accepted even by an __init__ that does not pass keywords on
     _arguments: dict[str, Any]
     _base_arguments: dict[str, Any]
 
@@ -220,6 +226,11 @@ class Configurable(metaclass=_Recorded):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON-able values in snake_case."""
         return {name: serialize_value(value) for name, value in self._arguments.items()}
+
+    @classmethod
+    def accepted_arguments(cls) -> set[str]:
+        """Folded names of the keywords the constructor takes."""
+        return {*_parameters(cls)[0], *(fold(alias) for alias in cls.ALIASES), *cls.BASE_ARGUMENTS}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:

@@ -65,7 +65,9 @@ class Optimizer(registry.Configurable):
             self._slots[variable] = kept
         return kept
 
-    def minimize(self, f: Callable[[], Any], return_cost: bool = False, var_list: Sequence[Variable] | None = None) -> Any:
+    def minimize(
+        self, f: Callable[[], Any], return_cost: bool = False, var_list: Sequence[Variable] | None = None
+    ) -> Any:
         """One step on the scalar that `f()` computes from variables.
 
         Args:
@@ -76,7 +78,9 @@ class Optimizer(registry.Configurable):
         cost = execution.minimize(self, f, var_list)
         return cost if return_cost else None
 
-    def compute_gradients(self, f: Callable[[], Any], var_list: Sequence[Variable] | None = None) -> tuple[Any, dict[str, Any]]:
+    def compute_gradients(
+        self, f: Callable[[], Any], var_list: Sequence[Variable] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """(value of f(), {variable name: gradient})."""
         return execution.variable_grads(f, var_list)
 
@@ -99,11 +103,15 @@ class Optimizer(registry.Configurable):
         variables = list(self._slots) if variables is None else variables
         targets = [self.slot_variables(v)[slot] for slot in self.slots for v in variables]
         if len(values) != len(targets) + 1:
-            raise ShapeError(f"{type(self).__name__}.set_weights: {len(values)} arrays arrive, {len(targets) + 1} are kept (iter and the slots).")
+            raise ShapeError(
+                f"{type(self).__name__}.set_weights: {len(values)} arrays arrive, {len(targets) + 1} are kept (iter and the slots)."
+            )
         arrays = [np.asarray(value) for value in values[1:]]
         for target, array in zip(targets, arrays, strict=True):
             if target.shape != array.shape:
-                raise ShapeError(f"{target.name}: values of shape {list(array.shape)} do not fit its shape {list(target.shape)}.")
+                raise ShapeError(
+                    f"{target.name}: values of shape {list(array.shape)} do not fit its shape {list(target.shape)}."
+                )
         self.iterations = int(np.asarray(values[0]))
         for target, array in zip(targets, arrays, strict=True):
             target.assign(array)
@@ -186,7 +194,10 @@ class Adadelta(Optimizer):
         old, moved = slots["accum_grad"], slots["accum_var"]
         u = grad * ops.sqrt(moved + self.epsilon) * ops.rsqrt(old + self.epsilon)
         acc = self.rho * old + (1.0 - self.rho) * ops.square(grad)
-        return param - learning_rate * u, {"accum_grad": acc, "accum_var": self.rho * moved + (1.0 - self.rho) * ops.square(u)}
+        return param - learning_rate * u, {
+            "accum_grad": acc,
+            "accum_var": self.rho * moved + (1.0 - self.rho) * ops.square(u),
+        }
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -198,7 +209,9 @@ class Adam(Optimizer):
 
     SLOTS = {"m": 0.0, "v": 0.0}
 
-    def __init__(self, learning_rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float | None = None):
+    def __init__(
+        self, learning_rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float | None = None
+    ):
         super().__init__(learning_rate)
         self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), _epsilon(epsilon)
 
@@ -220,7 +233,12 @@ class Adamax(Optimizer):
     SLOTS = {"m": 0.0, "v": 0.0}
 
     def __init__(
-        self, learning_rate: float = 0.002, beta1: float = 0.9, beta2: float = 0.999, epsilon: float | None = None, decay: float = 0.0
+        self,
+        learning_rate: float = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float | None = None,
+        decay: float = 0.0,
     ):
         super().__init__(learning_rate)
         self.beta1, self.beta2, self.epsilon, self.decay = float(beta1), float(beta2), _epsilon(epsilon), float(decay)
@@ -245,10 +263,20 @@ class RMSProp(Optimizer):
     """
 
     def __init__(
-        self, learning_rate: float, decay: float = 0.9, momentum: float = 0.0, epsilon: float | None = None, centered: bool = False
+        self,
+        learning_rate: float,
+        decay: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float | None = None,
+        centered: bool = False,
     ):
         super().__init__(learning_rate)
-        self.decay, self.momentum, self.epsilon, self.centered = float(decay), float(momentum), _epsilon(epsilon), bool(centered)
+        self.decay, self.momentum, self.epsilon, self.centered = (
+            float(decay),
+            float(momentum),
+            _epsilon(epsilon),
+            bool(centered),
+        )
 
     @property
     def slots(self) -> Mapping[str, float]:
@@ -296,4 +324,6 @@ def get(identifier: Any) -> Optimizer:
         if cls is Momentum:
             return cls(learning_rate=0.01, momentum=0.9)
         return cls() if rate is None else cls(learning_rate=rate)
-    raise ArgumentError(f'an optimizer must be a name such as "adam" or an object such as lf.train.adam(0.001), got {identifier!r}.')
+    raise ArgumentError(
+        f'an optimizer must be a name such as "adam" or an object such as lf.train.adam(0.001), got {identifier!r}.'
+    )

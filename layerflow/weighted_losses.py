@@ -29,7 +29,9 @@ def as_operand(x: Any) -> Any:
 def _pair(name: str, labels: Any, predictions: Any) -> tuple[Any, Any]:
     labels, predictions = as_operand(labels), as_operand(predictions)
     if tuple(labels.shape) != tuple(predictions.shape):
-        raise ShapeError(f"{name}: labels have shape {list(labels.shape)}, predictions {list(predictions.shape)}; they must be equal.")
+        raise ShapeError(
+            f"{name}: labels have shape {list(labels.shape)}, predictions {list(predictions.shape)}; they must be equal."
+        )
     return labels, predictions
 
 
@@ -72,35 +74,49 @@ def compute_weighted_loss(losses: Any, weights: Any = None, reduction: Any = Red
 
 
 @accepts_camel_case
-def absolute_difference(labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def absolute_difference(
+    labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+) -> Any:
     """|labels - predictions|"""
     t, p = _pair("absolute_difference", labels, predictions)
     return compute_weighted_loss(ops.abs(t - p), weights, reduction)
 
 
 @accepts_camel_case
-def mean_squared_error(labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def mean_squared_error(
+    labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+) -> Any:
     """(labels - predictions)**2"""
     t, p = _pair("mean_squared_error", labels, predictions)
     return compute_weighted_loss(ops.square(t - p), weights, reduction)
 
 
 @accepts_camel_case
-def cosine_distance(labels: Any, predictions: Any, axis: int, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def cosine_distance(
+    labels: Any, predictions: Any, axis: int, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+) -> Any:
     """1 - sum(labels * predictions) along `axis`; both must be normalized."""
     t, p = _pair("cosine_distance", labels, predictions)
     return compute_weighted_loss(1.0 - ops.sum(t * p, axis, keepdims=True), weights, reduction)
 
 
 @accepts_camel_case
-def hinge_loss(labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def hinge_loss(
+    labels: Any, predictions: Any, weights: Any = None, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+) -> Any:
     """max(0, 1 - t p) for labels 0 and 1, which count as t = -1 and 1."""
     t, p = _pair("hinge_loss", labels, predictions)
     return compute_weighted_loss(ops.relu(1.0 - (2.0 * t - 1.0) * p), weights, reduction)
 
 
 @accepts_camel_case
-def huber_loss(labels: Any, predictions: Any, weights: Any = None, delta: float = 1.0, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def huber_loss(
+    labels: Any,
+    predictions: Any,
+    weights: Any = None,
+    delta: float = 1.0,
+    reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Any:
     """e**2 / 2 up to an error e of `delta`, linear beyond (Huber 1964)."""
     t, p = _pair("huber_loss", labels, predictions)
     error = ops.abs(p - t)
@@ -109,7 +125,13 @@ def huber_loss(labels: Any, predictions: Any, weights: Any = None, delta: float 
 
 
 @accepts_camel_case
-def log_loss(labels: Any, predictions: Any, weights: Any = None, epsilon: float = 1e-7, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS) -> Any:
+def log_loss(
+    labels: Any,
+    predictions: Any,
+    weights: Any = None,
+    epsilon: float = 1e-7,
+    reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS,
+) -> Any:
     """-t log(p + epsilon) - (1 - t) log(1 - p + epsilon)"""
     t, p = _pair("log_loss", labels, predictions)
     losses = -t * ops.log(p + epsilon) - (1.0 - t) * ops.log(1.0 - p + epsilon)
@@ -118,7 +140,11 @@ def log_loss(labels: Any, predictions: Any, weights: Any = None, epsilon: float 
 
 @accepts_camel_case
 def sigmoid_cross_entropy(
-    labels: Any, logits: Any, weights: Any = None, label_smoothing: float = 0.0, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+    labels: Any,
+    logits: Any,
+    weights: Any = None,
+    label_smoothing: float = 0.0,
+    reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Any:
     """Cross-entropy of sigmoid(logits) with labels in [0, 1], per element."""
     t, x = _pair("sigmoid_cross_entropy", labels, logits)
@@ -129,7 +155,11 @@ def sigmoid_cross_entropy(
 
 @accepts_camel_case
 def softmax_cross_entropy(
-    labels: Any, logits: Any, weights: Any = None, label_smoothing: float = 0.0, reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS
+    labels: Any,
+    logits: Any,
+    weights: Any = None,
+    label_smoothing: float = 0.0,
+    reduction: Any = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Any:
     """Cross-entropy of softmax(logits) along the last axis with one-hot (or soft) labels.
 

@@ -50,8 +50,15 @@ BAD_DATA = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_DATA)
-@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def bad_calls():
+    """train_on_batch looks at types and shapes, not for NaN: that would cost as much as a small step."""
+    methods = ("fit", "evaluate", "train_on_batch")
+    return [
+        (name, method) for name in BAD_DATA for method in methods if method != "train_on_batch" or "in" not in name.split()
+    ]
+
+
+@pytest.mark.parametrize(("name", "method"), bad_calls())
 def test_bad_data(name, method):
     x, y, parts = BAD_DATA[name]
     model = make()
@@ -98,7 +105,7 @@ BAD_OPTIONS = {
     "unknown argument": ({"epoch": 3}, "epochs"),
     "batch size": ({"batch_size": 0}, "batch_size"),
     "epochs": ({"epochs": -1}, "epochs"),
-    "empty validation side": ({"validation_split": 0.01}, "at least one"),
+    "empty validation side": ({"validation_split": 0.95}, "at least one"),
     "validation split": ({"validation_split": 1.5}, "validation_split"),
     "validation data": ({"validation_data": X}, "validation_data"),
     "bad validation data": ({"validation_data": (X[:, :2], Y)}, r"\[12, 2\]"),
@@ -122,7 +129,7 @@ def test_bad_options_of_fit(name):
 
 BAD_NAMES = {
     "activation": (lambda: lf.layers.dense(units=2, activation="rellu"), "relu"),
-    "initializer": (lambda: lf.layers.dense(units=2, kernel_initializer="glorotnormall"), "glorot"),
+    "initializer": (lambda: lf.layers.dense(units=2, kernel_initializer="glorotnormall"), "[Gg]lorot"),
     "optimizer": (lambda: make().compile(optimizer="adamm", loss="mse"), "[Aa]dam"),
     "loss": (lambda: make().compile(optimizer="sgd", loss="meanSquaredEror"), "mean_?[Ss]quared_?[Ee]rror"),
     "metric": (lambda: make().compile(optimizer="sgd", loss="mse", metrics=["acuracy"]), "accuracy"),
@@ -184,7 +191,7 @@ def test_incompatible_layers_name_both():
 
 
 def test_mixed_symbolic_and_concrete():
-    with pytest.raises(LayerflowError, match=r"(?i)symbolic"):
+    with pytest.raises(LayerflowError, match="all symbols or all arrays"):
         lf.layers.add().apply([lf.input(shape=[4]), X])
 
 

@@ -15,6 +15,7 @@ ORDER: list[list[str]] = [
     ["registry"],
     ["graph"],
     ["activations", "initializers", "regularizers", "constraints"],
+    ["weighted_losses"],
     ["losses"],
     ["metrics"],
     ["train", "optimizers"],

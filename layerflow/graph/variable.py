@@ -13,8 +13,14 @@ from layerflow.graph import symbolic
 from layerflow.graph.tensor import Tensor, wrap
 
 _numbers = itertools.count(1)
+_changes = [0]
 VECTOR_BYTES = 64
 PAGE_ALIAS = 2048  # rows whose length is a multiple of this many bytes fall into the same few sets of the L1 cache
+
+
+def revision() -> int:
+    """A number that grows whenever `trainable` of any variable is set."""
+    return _changes[0]
 
 
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -56,9 +62,18 @@ class Variable(symbolic.Operators):
         self._storage = storage(array.shape, np.dtype(dtype))
         self._storage[...] = array
         self.name = name or f"variable_{next(_numbers)}"
-        self.trainable = trainable
+        self._trainable = trainable
         self.constraint = constraint
         self._op: symbolic.Op | None = None
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        _changes[0] += 1
 
     @property
     def shape(self) -> tuple[int, ...]:

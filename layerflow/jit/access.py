@@ -49,6 +49,11 @@ def aligned(index: Sequence[Index], shape: Shape) -> IndexTuple:
     return tuple(ix.ZERO if n == 1 else i for i, n in zip(own, shape, strict=True))
 
 
+def canonical(index: Sequence[Index], shape: Shape) -> IndexTuple:
+    """The index with 0 on axes of extent 1, so that one element has one name."""
+    return tuple(ix.ZERO if n == 1 else i for i, n in zip(index, shape, strict=True))
+
+
 def operands(op: Op, index: Sequence[Index], ranges: Ranges, lookup: Callable[..., Index] | None = None) -> list[tuple[Op, IndexTuple]]:
     """(operand, index) pairs an inlined op reads for its element at `index`.
 

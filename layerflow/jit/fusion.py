@@ -49,8 +49,8 @@ class Group:
         """The element of member `op` computed at the current loop variables."""
         variables = self.variables(ranges)
         if self.kind == "row" and op.shape == self.domain:
-            return variables[:-1]
-        return variables
+            variables = variables[:-1]
+        return access.canonical(variables, op.shape)
 
 
 def fuse(graph: Graph) -> list[Group]:
@@ -248,9 +248,10 @@ class _Fusion:
         overwritten = {self.updates[m] for m in (*group.members, op) if m in self.updates}
         for member in (*group.members, op):
             for source, index in self._reads(member, group, ranges):
-                if source in group.members and index != group.index_of(source, ranges):
+                place = access.canonical(index, source.shape)
+                if source in group.members and place != group.index_of(source, ranges):
                     return False
-                if source in overwritten and index != group.variables(ranges):
+                if source in overwritten and place != access.canonical(group.variables(ranges), source.shape):
                     return False
         return True
 

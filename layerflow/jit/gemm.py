@@ -114,7 +114,7 @@ class GemmNest(LoopNest):
                 self._rows(panel, first, last)
             else:
                 end, step = panel.loop
-                self.segment(f"for c in range(0, {end}, {step}):", ("c",), lambda p=panel: self._rows(p, first, last))
+                self.segment(f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: self._rows(p, first, last))
 
     def _rows(self, panel: Panel, first: str, last: str) -> None:
         """Tiles down the rows of one panel."""

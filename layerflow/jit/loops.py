@@ -162,7 +162,9 @@ class MapNest(LoopNest):
 
     def _vector_only(self, extent: Extent) -> list[str]:
         """A domain of one axis: pieces of it are the parallel range."""
-        index = (*(ix.ZERO for _ in self.group.domain[1:]), ix.var("j"))
+        domain = self.group.domain
+        longest = max(range(len(domain)), key=lambda k: domain[k] if isinstance(domain[k], int) else 1 << 40)
+        index = tuple(ix.var("j") if k == longest else ix.ZERO for k in range(len(domain)))
         if isinstance(extent, Dim):
             self.kernel.units = 0
             return self._sample_vector(extent, index)
@@ -200,8 +202,9 @@ class MapNest(LoopNest):
         buffer = self.plan.buffers[op]
         assert self.chunk is not None
         tail = "" if self.chunk.count is None else f", {self.chunk.count}"
-        text = f"load({self.pointer(buffer)}, {self.position(index[-1])}{tail})"
-        return self.assign(f"({text} != 0)" if op.dtype.kind == "b" else text, self.level_of(index[-1]), True)
+        at = ix.var("j")
+        text = f"load({self.pointer(buffer)}, {self.position(at)}{tail})"
+        return self.assign(f"({text} != 0)" if op.dtype.kind == "b" else text, self.level_of(at), True)
 
     def store(self, op: Op, index: tuple[Index, ...], value: Value) -> None:
         if op not in self.flattened:
@@ -211,7 +214,8 @@ class MapNest(LoopNest):
         text = f"cast({value.name}, u8)" if op.dtype.kind == "b" else value.name
         text = text if value.vector else f"splat({text})"
         tail = "" if self.chunk.count is None else f", {self.chunk.count}"
-        self.write(f"store({self.pointer(self.plan.buffers[op])}, {self.position(index[-1])}, {text}{tail})")
+        at = self.position(ix.var("j"))
+        self.write(f"store({self.pointer(self.plan.buffers[op])}, {at}, {text}{tail})")
 
 
 COMBINE = {"add": "{0} + {1}", "multiply": "{0} * {1}", "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})"}

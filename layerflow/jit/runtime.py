@@ -68,7 +68,7 @@ def barrier_text(architecture: str) -> str:
         declaration
         + _relax(pause)
         + f"""
-define internal void @lf_barrier(i64 %ctx, i64 %tid, i64 %threads) nounwind noinline {{
+define void @lf_barrier(i64 %ctx, i64 %tid, i64 %threads) nounwind noinline {{
 entry:
   %alone = icmp sle i64 %threads, 1
   br i1 %alone, label %exit, label %several

@@ -146,7 +146,7 @@ class Writer:
 
     def value(self, op: Op, index: Sequence[Index]) -> Value:
         """The element of `op` at `index`: its name, where it is known and whether it is a vector."""
-        index = tuple(index)
+        index = access.canonical(index, op.shape)
         uses_vector = any(self.is_vector(i) for i in index)
         key = (op, index, self.chunk if uses_vector else None)
         for level in self.levels:
@@ -158,8 +158,9 @@ class Writer:
 
     def bind(self, op: Op, index: Sequence[Index], value: Value) -> None:
         """Makes `value` the element of `op` at `index`."""
+        index = access.canonical(index, op.shape)
         uses_vector = any(self.is_vector(i) for i in index)
-        self.levels[value.level].memo[(op, tuple(index), self.chunk if uses_vector else None)] = value
+        self.levels[value.level].memo[(op, index, self.chunk if uses_vector else None)] = value
 
     def _make(self, op: Op, index: tuple[Index, ...]) -> Value:
         if op.primitive is LITERAL:
@@ -206,7 +207,7 @@ class Writer:
     def store(self, op: Op, index: tuple[Index, ...], value: Value) -> None:
         """Writes a member's element to its buffer, at the innermost level."""
         buffer = self.plan.buffers[op]
-        offset = buffer.layout.offset(index)
+        offset = buffer.layout.offset(access.canonical(index, op.shape))
         pointer = self.pointer(buffer)
         text = f"cast({value.name}, u8)" if op.dtype.kind == "b" else value.name
         if self.is_vector(offset):
@@ -217,6 +218,8 @@ class Writer:
                 text = f"splat({text})"
             tail = "" if self.chunk.count is None else f", {self.chunk.count}"
             self.write(f"store({pointer}, {self.position(offset)}, {text}{tail})")
+        elif value.vector:
+            self.write(f"store({pointer}, {self.position(offset)}, {text}, 1)")  # an axis of one element: the first lane
         else:
             self.write(f"{pointer}[{self.position(offset)}] = {text}")
 

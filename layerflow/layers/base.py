@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from layerflow import activations, config, constraints, initializers, registry, regularizers
-from layerflow.errors import ArgumentError, LayerflowError, ModelError, NotBuiltError, ShapeError, TraceError, UnknownArgumentError
+from layerflow.errors import (
+    ArgumentError,
+    LayerflowError,
+    ModelError,
+    NotBuiltError,
+    ShapeError,
+    TraceError,
+    UnknownArgumentError,
+)
 from layerflow.graph import ops, trace
 from layerflow.graph import variable as variables
 from layerflow.graph.shapes import text
@@ -80,7 +88,17 @@ class Layer(registry.Configurable):
 
     BASE_ARGUMENTS = {
         registry.fold(name): name
-        for name in ("name", "trainable", "dtype", "input_shape", "batch_input_shape", "batch_size", "weights", "activity_regularizer", "input_dtype")
+        for name in (
+            "name",
+            "trainable",
+            "dtype",
+            "input_shape",
+            "batch_input_shape",
+            "batch_size",
+            "weights",
+            "activity_regularizer",
+            "input_dtype",
+        )
     }
     owns_first_node = False  # node 0 is the layer's own (input layers and models)
     supports_masking = False
@@ -109,7 +127,9 @@ class Layer(registry.Configurable):
         self.dtype = np.dtype(_dtype_name(dtype) or input_dtype or config.floatx())
         if batch_input_shape is None and input_shape is not None:
             batch_input_shape = [batch_size, *_shape(self.name, input_shape)]
-        self.batch_input_shape: UserShape | None = None if batch_input_shape is None else _shape(self.name, batch_input_shape)
+        self.batch_input_shape: UserShape | None = (
+            None if batch_input_shape is None else _shape(self.name, batch_input_shape)
+        )
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.inbound_nodes: list[Node] = []
         self.built = False
@@ -178,7 +198,9 @@ class Layer(registry.Configurable):
             dtype, initializer = None, dtype
         full = f"{self.name}/{name}"
         if any(w.name == full for w in self._trainable_weights + self._non_trainable_weights):
-            raise ModelError(f"{self.name}: a weight named {name!r} exists already; give every weight a name of its own.")
+            raise ModelError(
+                f"{self.name}: a weight named {name!r} exists already; give every weight a name of its own."
+            )
         shape = self._weight_shape(name, shape)
         dtype = np.dtype(dtype or self.dtype)
         source = _weight_source.get()
@@ -186,7 +208,13 @@ class Layer(registry.Configurable):
             value = source(full, shape, dtype)
         else:
             value = initializers.get(initializer or "zeros")(shape, dtype)
-        weight = Variable(np.broadcast_to(np.asarray(value), shape), trainable and self._trainable, full, dtype, constraints.get(constraint))
+        weight = Variable(
+            np.broadcast_to(np.asarray(value), shape),
+            trainable and self._trainable,
+            full,
+            dtype,
+            constraints.get(constraint),
+        )
         penalty = regularizers.get(regularizer)
         if penalty is not None:
             self._losses.append(functools.partial(_penalty, penalty, weight))
@@ -196,7 +224,9 @@ class Layer(registry.Configurable):
 
     def _weight_shape(self, name: str, shape: Sequence[Any]) -> tuple[int, ...]:
         if any(n is None or int(n) < 0 for n in shape):
-            raise ShapeError(f"{self.name}: the weight {name!r} would have shape {text(shape)}; the input's last axes must be known to build it.")
+            raise ShapeError(
+                f"{self.name}: the weight {name!r} would have shape {text(shape)}; the input's last axes must be known to build it."
+            )
         full = tuple(int(n) for n in shape)
         if math.prod(full) * self.dtype.itemsize > 2**40:
             raise ShapeError(f"{self.name}: the weight {name!r} of shape {text(full)} would take more than a terabyte.")
@@ -220,7 +250,9 @@ class Layer(registry.Configurable):
     def trainable_weights(self) -> list[Variable]:
         if not self._trainable:
             return []
-        return [w for w in self._trainable_weights if w.trainable] + [w for s in self._sublayers for w in s.trainable_weights]
+        return [w for w in self._trainable_weights if w.trainable] + [
+            w for s in self._sublayers for w in s.trainable_weights
+        ]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
@@ -230,13 +262,13 @@ class Layer(registry.Configurable):
 
     @property
     def weights(self) -> list[Variable]:
-        """All weights: the trainable ones first."""
-        return self.trainable_weights + self.non_trainable_weights
+        """All weights: those made trainable first.  Freezing does not change the order."""
+        return [w for trainable in (True, False) for w in self._made_weights(trainable)]
 
-    @property
-    def own_weights(self) -> list[Variable]:
-        """The weights in an order that freezing does not change."""
-        return self._trainable_weights + self._non_trainable_weights + [w for s in self._sublayers for w in s.own_weights]
+    def _made_weights(self, trainable: bool) -> list[Variable]:
+        """The weights that were made trainable (or not), frozen or not, with those of inner layers."""
+        own = self._trainable_weights if trainable else self._non_trainable_weights
+        return own + [w for s in self._sublayers for w in s._made_weights(trainable)]
 
     @property
     def losses(self) -> list[Callable[[], Any]]:
@@ -251,19 +283,25 @@ class Layer(registry.Configurable):
         """Assigns values in the order of `weights`; nothing is changed if a shape does not fit."""
         targets = self.weights
         if len(values) != len(targets):
-            raise ShapeError(f"{self.name}.set_weights: {len(values)} arrays arrive, the layer has {len(targets)} weights.")
+            raise ShapeError(
+                f"{self.name}.set_weights: {len(values)} arrays arrive, the layer has {len(targets)} weights."
+            )
         arrays = [np.asarray(value) for value in values]
         for weight, array in zip(targets, arrays, strict=True):
             if weight.shape != array.shape:
-                raise ShapeError(f"{self.name}.set_weights: {weight.name} has shape {list(weight.shape)}, the values {list(array.shape)}.")
+                raise ShapeError(
+                    f"{self.name}.set_weights: {weight.name} has shape {list(weight.shape)}, the values {list(array.shape)}."
+                )
         for weight, array in zip(targets, arrays, strict=True):
             weight.assign(array)
 
     def count_params(self) -> int:
         """Number of elements of all weights."""
         if not self.built:
-            raise NotBuiltError(f"{self.name} has no weights yet: apply it to an input, or give it an input_shape, first.")
-        return sum(math.prod(w.shape) for w in self.own_weights)
+            raise NotBuiltError(
+                f"{self.name} has no weights yet: apply it to an input, or give it an input_shape, first."
+            )
+        return sum(math.prod(w.shape) for w in self.weights)
 
     # Calls
 
@@ -285,7 +323,9 @@ class Layer(registry.Configurable):
         if trace.is_tracing():
             return self._nested_call(given, kwargs)
         if any(symbolic) and not all(symbolic):
-            raise ArgumentError(f"{self.name}: arguments to apply() must be all symbols or all arrays, not some of each.")
+            raise ArgumentError(
+                f"{self.name}: arguments to apply() must be all symbols or all arrays, not some of each."
+            )
         return self._apply_symbolic(given, kwargs) if any(symbolic) else self._apply_eager(given, kwargs)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -308,7 +348,11 @@ class Layer(registry.Configurable):
         x = tensor(x) if not isinstance(x, (np.ndarray, Variable)) else wrap(np.asarray(x))
         if x.dtype.kind not in "fiub":
             raise ArgumentError(f"{self.name}: the input has dtype {x.dtype}; pass numbers.")
-        return wrap(x.astype(self.dtype)) if x.dtype.kind == "f" and self.dtype.kind == "f" and x.dtype != self.dtype else x
+        return (
+            wrap(x.astype(self.dtype))
+            if x.dtype.kind == "f" and self.dtype.kind == "f" and x.dtype != self.dtype
+            else x
+        )
 
     def _apply_symbolic(self, inputs: list[SymbolicTensor], kwargs: dict[str, Any]) -> Any:
         for x in inputs:
@@ -336,7 +380,9 @@ class Layer(registry.Configurable):
         declared = self.compute_output_shape(single(input_shapes))
         listed = [tuple(s) for s in declared] if _several(declared) else [tuple(declared)]
         for said, output in zip(listed, outputs, strict=False):
-            if len(said) != len(output.shape) or any(a != b for a, b in zip(said, output.shape, strict=True) if a is not None and b is not None):
+            if len(said) != len(output.shape) or any(
+                a != b for a, b in zip(said, output.shape, strict=True) if a is not None and b is not None
+            ):
                 raise ShapeError(
                     f"{self.name}: compute_output_shape says {text(said)}, but call gives {text(output.shape)}. "
                     "Correct it, or leave it out: the shape is found by tracing call."
@@ -375,14 +421,21 @@ class Layer(registry.Configurable):
         return outputs, penalties
 
     def forward(
-        self, inputs: list[Any], masks: list[Any], training: bool | None, penalties: list[Any], kwargs: Mapping[str, Any] | None = None
+        self,
+        inputs: list[Any],
+        masks: list[Any],
+        training: bool | None,
+        penalties: list[Any],
+        kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[list[Any], list[Any]]:
         """Outputs and their masks for inputs that were checked; activity penalties are appended to `penalties`."""
         with layer_scope(self.name):
             outputs = as_list(self._call(inputs, masks, training, kwargs or {}))
             for y in outputs:
                 if trace.is_tracing() and not isinstance(y, SymbolicTensor):
-                    raise TraceError(f"{self.name}: call returned {type(y).__name__}, not a computation with its inputs or weights.")
+                    raise TraceError(
+                        f"{self.name}: call returned {type(y).__name__}, not a computation with its inputs or weights."
+                    )
             if self.activity_regularizer is not None:
                 penalties.extend(self.activity_regularizer(y) / ops.extent(y, 0) for y in outputs)
         if all(mask is None for mask in masks) and type(self).compute_mask is Layer.compute_mask:
@@ -398,7 +451,9 @@ class Layer(registry.Configurable):
             return self.call(single(inputs), {"training": training, "mask": single(masks), **given})  # type: ignore[call-arg]
         unknown = [k for k in given if k not in names and not open_ended]
         if unknown:
-            raise UnknownArgumentError(f"{self.name}: call() has no argument {unknown[0]!r}.{registry.nearest(unknown[0], names)}")
+            raise UnknownArgumentError(
+                f"{self.name}: call() has no argument {unknown[0]!r}.{registry.nearest(unknown[0], names)}"
+            )
         if "training" in names:
             given["training"] = bool(training)
         if "mask" in names:
@@ -418,7 +473,9 @@ class Layer(registry.Configurable):
         if not nodes:
             raise NotBuiltError(f"{self.name} was never called on a symbol, so it has no {what}.")
         if len(nodes) > 1:
-            raise AttributeError(f"{self.name} has {len(nodes)} inbound nodes, so 'layer {what}' is ill-defined; use get_{what}_at(index).")
+            raise AttributeError(
+                f"{self.name} has {len(nodes)} inbound nodes, so 'layer {what}' is ill-defined; use get_{what}_at(index)."
+            )
         return nodes[0]
 
     @property
@@ -473,7 +530,7 @@ class Layer(registry.Configurable):
         """Gives the weights up; the layer cannot be used afterwards."""
         if self._disposed:
             raise ModelError(f"{self.name} was disposed of already.")
-        count = len(self.own_weights)
+        count = len(self.weights)
         self._disposed = True
         self._trainable_weights, self._non_trainable_weights, self._losses = [], [], []
         touch()
@@ -489,7 +546,11 @@ def _call_parameters(call: Callable) -> tuple[list[str], list[str], bool]:
     """Names of the parameters of `call`, those without default, and whether it takes any keyword."""
     parameters = list(inspect.signature(call).parameters.values())[1:]
     plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
-    required = [p.name for p in plain if p.default is p.empty and p.name not in ("training", "mask") and p.kind is not p.KEYWORD_ONLY]
+    required = [
+        p.name
+        for p in plain
+        if p.default is p.empty and p.name not in ("training", "mask") and p.kind is not p.KEYWORD_ONLY
+    ]
     return [p.name for p in plain], required, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
@@ -514,7 +575,9 @@ def _shape(layer: str, shape: Any) -> UserShape:
         listed = [shape] if isinstance(shape, (int, np.integer)) else list(shape)
         out = tuple(None if n is None else int(n) for n in listed)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{layer}: {shape!r} is no shape; write a list of numbers, such as input_shape=[784].") from None
+        raise ArgumentError(
+            f"{layer}: {shape!r} is no shape; write a list of numbers, such as input_shape=[784]."
+        ) from None
     if any(n is not None and n < 0 for n in out):
         raise ArgumentError(f"{layer}: the shape {list(out)} has a negative extent; use None for an unknown one.")
     return out

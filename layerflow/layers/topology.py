@@ -82,7 +82,9 @@ class InputSpec:
         elif self.min_ndim is not None and rank < self.min_ndim:
             wanted = f"at least {self.min_ndim} axes"
         if wanted:
-            raise ShapeError(f"{layer}: expected an input of {wanted}, got shape {text(shape)} of {rank}. {self.remedy}".rstrip())
+            raise ShapeError(
+                f"{layer}: expected an input of {wanted}, got shape {text(shape)} of {rank}. {self.remedy}".rstrip()
+            )
         for axis, extent in self.axes.items():
             if shape[axis] not in (None, extent):
                 raise ShapeError(
@@ -112,5 +114,7 @@ def layer_name(class_name: str) -> str:
 
 def checked_name(name: Any) -> str:
     if not isinstance(name, str) or not _VALID.fullmatch(name):
-        raise ArgumentError(f"{name!r} is no valid layer name: it must start with a letter or digit, followed by letters, digits and -._/ only.")
+        raise ArgumentError(
+            f"{name!r} is no valid layer name: it must start with a letter or digit, followed by letters, digits and -._/ only."
+        )
     return name

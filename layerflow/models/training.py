@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layerflow.callbacks import CallbackList, History, ProgressBar
-from layerflow.errors import ArgumentError, DataError, NotCompiledError
+from layerflow.errors import ArgumentError, DataError, ModelError, NotCompiledError
 from layerflow.graph.tensor import Tensor, wrap
 from layerflow.layers.base import revision
 from layerflow.models import data_checks, fitting
@@ -46,6 +46,7 @@ class Trainable:
     trainable_weights: list[Any]
 
     stop_training: bool = False
+    _disposed: bool
     history: History | None = None
     _compilation: Compilation | None = None
     _steps: dict[str, Any] | None = None
@@ -122,6 +123,8 @@ class Trainable:
 
     def _refresh_steps(self) -> None:
         """Drop the steps if what they were made from has changed."""
+        if self._disposed:
+            raise ModelError(f'model "{self.name}" was disposed of; its weights are gone. Build or load it again.')
         signature = tuple((id(weight), weight.trainable) for weight in self.weights)
         trained = tuple(id(weight) for weight in self.trainable_weights)
         if self._steps is None or (signature, trained) != self._steps_signature:

@@ -22,7 +22,6 @@ _NORMALIZATION = "normalization layers"
 _MASKS = "embedding and masks"
 _NOISE = "noise layers"
 _PREPROCESSING = "preprocessing layers"
-_ACTIVATIONS = "activation layers with weights or arguments"
 _FORMATS = "files of Keras: an issue of its own"
 
 # Capability -> why it is not there yet.  Nothing else makes a case skip.
@@ -62,10 +61,6 @@ PENDING: dict[str, str] = {
     ),
     **dict.fromkeys(
         ["layer.rescaling", "layer.center_crop", "layer.resizing", "layer.category_encoding"], _PREPROCESSING
-    ),
-    **dict.fromkeys(
-        ["layer.elu", "layer.leaky_relu", "layer.prelu", "layer.relu", "layer.softmax", "layer.thresholded_relu"],
-        _ACTIVATIONS,
     ),
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
     "saved_model.quantized": "quantized weights: an issue of its own",

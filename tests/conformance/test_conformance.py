@@ -183,8 +183,19 @@ def assign_weights(model: Any, stored: dict[str, np.ndarray]) -> None:
             by_name[name].weights[int(index)].assign(values)
 
 
-def check_leading(actual: Any, expected: list[float], case: Case, what: str) -> None:
-    values = actual if isinstance(actual, list) else [actual]
+def check_evaluated(model: Any, actual: Any, expected: list[float], case: Case, what: str) -> None:
+    """Compares `evaluate`; the stored list may be shorter.
+
+    Where TF.js gave the list it holds two defects that layerflow does not have (DESIGN 1, INVENTORY 4.4 and 11: 14, 15):
+    the loss leaves the regularization penalties out, and with two outputs the loss of the first one comes before the
+    total.  The rest of the list is right, and so is the loss once the penalties are taken off.
+    """
+    values = list(actual) if isinstance(actual, list) else [actual]
+    if any(peer.startswith("tfjs") for peer in case["peer"]):
+        values[0] -= sum(float(penalty()) for penalty in model.losses)
+        surplus = len(model.outputs) - 1
+        assert expected[:surplus] == expected[surplus + 1 : 2 * surplus + 1]
+        expected = expected[surplus:]
     close(values[: len(expected)], expected, case, what)
 
 
@@ -202,11 +213,11 @@ def test_training(case: Case, mode: str):
     if case["has_sample_weight"]:
         options["sample_weight"] = data["sample_weight"]
 
-    check_leading(model.evaluate(x, y), case["expected"]["evaluate_before"], case, "evaluate before")
+    check_evaluated(model, model.evaluate(x, y), case["expected"]["evaluate_before"], case, "evaluate before")
     history = model.fit(x, y, verbose=0, **options).history
     for key, values in case["expected"]["history"].items():
         close(history[key], values, case, f"history {key}")
-    check_leading(model.evaluate(x, y), case["expected"]["evaluate_after"], case, "evaluate after")
+    check_evaluated(model, model.evaluate(x, y), case["expected"]["evaluate_after"], case, "evaluate after")
     check_weights(model, expected, "final", case)
     predicted = model.predict(x)
     for i, values in enumerate(predicted if isinstance(predicted, list) else [predicted]):

@@ -17,7 +17,9 @@ from layerflow.graph.symbolic import Kind, SymbolicTensor
 
 
 def _shape(x: Any) -> Shape:
-    return as_op(x).shape if symbolic.is_symbolic(x) else np.shape(x)
+    if symbolic.is_symbolic(x):
+        return as_op(x).shape
+    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)  # np.shape would ask a Variable for a symbolic form
 
 
 reshape_p = Primitive("reshape", Kind.MOVE, lambda x, shape: np.reshape(x, shape), lambda old, shape: shape)

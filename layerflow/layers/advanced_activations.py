@@ -1,0 +1,129 @@
+"""Activations with parameters.  Arguments and defaults: INVENTORY 2.1 (Softmax: the last axis, as in Keras)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from layerflow import activations, constraints, initializers, regularizers
+from layerflow.errors import ArgumentError
+from layerflow.graph import ops
+from layerflow.layers.base import Layer
+from layerflow.layers.topology import InputSpec
+from layerflow.registry import factory
+
+
+class ReLU(Layer):
+    """max(x, 0), and at most `max_value` if given."""
+
+    supports_masking = True
+
+    def __init__(self, max_value: float | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.max_value = max_value
+
+    def call(self, x):
+        return ops.relu(x) if self.max_value is None else ops.clip(x, 0.0, float(self.max_value))
+
+
+class ELU(Layer):
+    """x where x > 0, else alpha (exp(x) - 1)."""
+
+    supports_masking = True
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.alpha = float(alpha)
+
+    def call(self, x):
+        return activations.elu(x, self.alpha)
+
+
+class LeakyReLU(Layer):
+    """x where x > 0, else alpha x."""
+
+    supports_masking = True
+    ALIASES = {"negative_slope": "alpha"}
+
+    def __init__(self, alpha: float = 0.3, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.alpha = float(alpha)
+
+    def call(self, x):
+        return activations.leaky_relu(x, self.alpha)
+
+
+class ThresholdedReLU(Layer):
+    """x where x > theta, else 0."""
+
+    supports_masking = True
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.theta = float(theta)
+
+    def call(self, x):
+        return ops.where(x > self.theta, x, 0.0)
+
+
+class PReLU(Layer):
+    """x where x > 0, else alpha x with a trained alpha of the shape of one example (He et al. 2015).
+
+    Args:
+        shared_axes: axes (from 1) along which one alpha is shared.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        alpha_initializer: Any = "zeros",
+        alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
+        shared_axes: int | Sequence[int] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.alpha_initializer = initializers.get(alpha_initializer or "zeros")
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
+        axes = [shared_axes] if isinstance(shared_axes, int) else list(shared_axes or [])
+        if any(axis < 1 for axis in axes):
+            raise ArgumentError(f"{self.name}: shared_axes count from 1, the first axis after the batch; got {axes}.")
+        self.shared_axes = axes
+
+    def build(self, input_shape):
+        shape = [1 if axis in self.shared_axes else n for axis, n in enumerate(input_shape) if axis > 0]
+        self.alpha = self.add_weight(
+            "alpha", shape, None, self.alpha_initializer, self.alpha_regularizer, True, self.alpha_constraint
+        )
+        fixed = {axis: n for axis, n in enumerate(input_shape) if axis > 0 and axis not in self.shared_axes}
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
+
+    def call(self, x):
+        return ops.relu(x) + self.alpha * ops.minimum(x, 0.0)
+
+
+class Softmax(Layer):
+    """exp(x) / sum(exp(x)) along `axis`, or over several axes."""
+
+    supports_masking = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis if isinstance(axis, int) else tuple(axis)
+
+    def call(self, x, mask=None):
+        if mask is not None:
+            x = x + (1.0 - ops.cast(mask, x.dtype)) * -1e9
+        if isinstance(self.axis, int):
+            return ops.softmax(x, self.axis)
+        return ops.exp(x - ops.logsumexp(x, self.axis, keepdims=True))
+
+
+relu = re_lu = factory(ReLU)
+elu = factory(ELU)
+leaky_relu = factory(LeakyReLU)
+thresholded_relu = factory(ThresholdedReLU)
+prelu = factory(PReLU)
+softmax = factory(Softmax)

@@ -1,0 +1,230 @@
+"""Dense, activation, dropout, and layers that only move elements.  Arguments and defaults: INVENTORY 2.1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from layerflow import activations, constraints, initializers, regularizers
+from layerflow.errors import ArgumentError, ShapeError
+from layerflow.graph import ops
+from layerflow.graph.ops.random import salt_of
+from layerflow.graph.shapes import text
+from layerflow.layers.base import Layer
+from layerflow.layers.topology import InputSpec
+from layerflow.registry import factory, option
+
+
+def positive_integer(layer: Layer, argument: str, value: Any) -> int:
+    """The value, if it is one that counts things."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or number != value:
+        raise ArgumentError(f"{layer.name}: expected {argument} to be a positive integer, but got {value!r}.")
+    return number
+
+
+class Dense(Layer):
+    """activation(x kernel + bias) along the last axis.
+
+    Args:
+        units: features of the output.
+        activation: name or function; None is linear.
+        use_bias: whether there is a bias.
+        input_dim: features of one example, short for input_shape=[input_dim].
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_normal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        input_dim: int | None = None,
+        **kwargs: Any,
+    ):
+        if input_dim is not None and not kwargs.get("input_shape") and not kwargs.get("batch_input_shape"):
+            kwargs["input_shape"] = [input_dim]
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = positive_integer(self, "units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer or "glorot_normal")
+        self.bias_initializer = initializers.get(bias_initializer or "zeros")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        self.kernel = self.add_weight(
+            "kernel",
+            (features, self.units),
+            None,
+            self.kernel_initializer,
+            self.kernel_regularizer,
+            True,
+            self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", (self.units,), None, self.bias_initializer, self.bias_regularizer, True, self.bias_constraint
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    def call(self, x):
+        y = ops.matmul(x, self.kernel)
+        return self.activation(y + self.bias if self.use_bias else y)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("input_dim", None)
+        return config
+
+
+class Activation(Layer):
+    """An activation function as a layer; any shape."""
+
+    supports_masking = True
+
+    def __init__(self, activation: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def call(self, x):
+        return self.activation(x)
+
+
+class Dropout(Layer):
+    """While training, zeroes a share `rate` of the elements and scales the others by 1 / (1 - rate).
+
+    Args:
+        rate: in [0, 1].
+        noise_shape: shape of the mask; 1 shares a decision along that axis, None takes the input's extent.
+        seed: gives this layer masks of its own; they are a function of (seed, step, position).
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if not 0.0 <= rate <= 1.0:
+            raise ArgumentError(f"{self.name}: rate must lie in [0, 1], got {rate}.")
+        self.rate, self.noise_shape, self.seed = float(rate), noise_shape, seed
+
+    def call(self, x, training=False):
+        if not training or self.rate == 0.0:
+            return x
+        return ops.dropout(x, self.rate, self.noise_shape, self.seed, salt_of(self.name))
+
+
+class Flatten(Layer):
+    """All axes but the batch become one.
+
+    Args:
+        data_format: "channels_first" moves the channels last before flattening.
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.data_format = (
+            None if data_format is None else option("data_format", data_format, ("channels_first", "channels_last"))
+        )
+
+    def call(self, x):
+        if any(n is None for n in x.shape[1:]):
+            raise ShapeError(
+                f"{self.name}: cannot flatten shape {text(x.shape)}: every axis but the batch must be known. "
+                "Give the first layer a complete input_shape."
+            )
+        if self.data_format == "channels_first" and len(x.shape) > 2:
+            x = ops.transpose(x, (0, *range(2, len(x.shape)), 1))
+        return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class Reshape(Layer):
+    """Another shape for the same elements.
+
+    Args:
+        target_shape: without the batch; one extent may be -1 or None, which is then inferred.
+    """
+
+    def __init__(self, target_shape: Sequence[int | None], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.target_shape = tuple(-1 if n is None or n < 0 else int(n) for n in target_shape)
+        if self.target_shape.count(-1) > 1:
+            raise ArgumentError(
+                f"{self.name}: can only specify one unknown dimension in target_shape, got {list(target_shape)}."
+            )
+
+    def call(self, x):
+        known = math.prod(n for n in self.target_shape if n != -1)
+        given = None if None in x.shape[1:] else math.prod(x.shape[1:])
+        if given is not None and (given % known if -1 in self.target_shape and known else given != known):
+            raise ShapeError(
+                f"{self.name}: total size of new array must be unchanged: an example of shape {text(x.shape[1:])} has {given} elements, "
+                f"target_shape {list(self.target_shape)} takes {'a multiple of ' if -1 in self.target_shape else ''}{known}."
+            )
+        if given is not None and -1 in self.target_shape:
+            return ops.reshape(x, (x.shape[0], *(given // known if n == -1 else n for n in self.target_shape)))
+        return ops.reshape(x, (x.shape[0], *self.target_shape))
+
+
+class Permute(Layer):
+    """Axes in another order.
+
+    Args:
+        dims: the axes of one example, counted from 1: (2, 1) swaps the first two.
+    """
+
+    def __init__(self, dims: Sequence[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.dims = tuple(int(d) for d in dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ArgumentError(
+                f"{self.name}: dims must be the numbers 1 to {len(self.dims)} in some order, got {list(self.dims)}."
+            )
+        self.input_spec = InputSpec(ndim=len(self.dims) + 1)
+
+    def call(self, x):
+        return ops.transpose(x, (0, *self.dims))
+
+
+class RepeatVector(Layer):
+    """[batch, features] to [batch, n, features].
+
+    Args:
+        n: how often.
+    """
+
+    def __init__(self, n: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.n = positive_integer(self, "n", n)
+        self.input_spec = InputSpec(ndim=2)
+
+    def call(self, x):
+        return ops.repeat(ops.expand_dims(x, 1), self.n, 1)
+
+
+dense = factory(Dense)
+activation = factory(Activation)
+dropout = factory(Dropout)
+flatten = factory(Flatten)
+reshape = factory(Reshape)
+permute = factory(Permute)
+repeat_vector = factory(RepeatVector)

@@ -1,0 +1,81 @@
+"""Where data enter a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from layerflow.errors import ArgumentError, ModelError
+from layerflow.graph import ops
+from layerflow.graph.symbolic import SymbolicTensor
+from layerflow.layers.base import Layer
+from layerflow.layers.topology import Node, Origin, new_name
+from layerflow.registry import accepts_camel_case, factory
+
+
+class InputLayer(Layer):
+    """The symbol that stands for data.
+
+    Args:
+        input_shape: shape of one example; or give
+        batch_input_shape: shape with the batch, None for any.
+        batch_size: the batch for `input_shape`.
+        sparse: kept for files; sparse data are not supported.
+    """
+
+    owns_first_node = True
+    ALIASES = {"shape": "input_shape", "batch_shape": "batch_input_shape"}
+
+    def __init__(self, sparse: bool = False, **kwargs: Any):
+        shape, batch_shape = kwargs.get("input_shape"), kwargs.get("batch_input_shape")
+        if (shape is None) == (batch_shape is None):
+            raise ArgumentError("an input needs exactly one of input_shape (without the batch) and batch_input_shape.")
+        if batch_shape is not None and kwargs.get("batch_size") is not None:
+            raise ArgumentError("batch_size goes with input_shape; batch_input_shape contains it already.")
+        kwargs["name"] = kwargs.get("name") or new_name("input")
+        kwargs["trainable"] = False
+        super().__init__(**kwargs)
+        self.sparse = bool(sparse)
+        self.built = True
+        symbol = ops.placeholder(self.batch_input_shape or (), self.dtype, self.name)
+        symbol.source = Origin(self, 0, 0)
+        Node(self, [symbol], [symbol])
+
+    def apply(self, inputs: Any, **kwargs: Any) -> Any:
+        raise ModelError(f"{self.name}: an input layer cannot be applied; use its output, as lf.input(...) returns it.")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "batch_input_shape": list(self.batch_input_shape or ()),
+            "dtype": self.dtype.name,
+            "sparse": self.sparse,
+            "name": self.name,
+        }
+
+    def dispose(self) -> dict[str, int]:
+        """Does nothing: an input has no weights."""
+        return {"ref_count_after_dispose": 0, "num_disposed_variables": 0}
+
+
+input_layer = factory(InputLayer)
+
+
+@accepts_camel_case
+def input(  # noqa: A001 - the guides' name
+    shape: Sequence[int | None] | None = None,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    dtype: Any = None,
+    sparse: bool = False,
+) -> SymbolicTensor:
+    """The symbol for an input of a model.
+
+    Args:
+        shape: shape of one example, None where any size goes; or give
+        batch_shape: shape with the batch.
+
+    >>> x = lf.input(shape=[784])
+    >>> model = lf.model(inputs=x, outputs=lf.layers.dense(units=10).apply(x))
+    """
+    given = {"input_shape": shape, "batch_input_shape": batch_shape, "name": name, "dtype": dtype, "sparse": sparse}
+    return InputLayer(**{k: v for k, v in given.items() if v is not None}).inbound_nodes[0].outputs[0]

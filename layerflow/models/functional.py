@@ -1,0 +1,45 @@
+"""Model: a Container that trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from layerflow.layers import LAYERS
+from layerflow.models import saving, topology_json
+from layerflow.models.container import Container
+from layerflow.models.training import Trainable
+from layerflow.registry import Configurable, accepts_camel_case
+
+
+class Model(Container, Trainable):
+    """A model of any acyclic graph of layers.
+
+    >>> x = lf.input(shape=[784])
+    >>> model = lf.Model(inputs=x, outputs=lf.layers.dense(units=10).apply(x))
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """Layers, how they are connected, and which are inputs and outputs; what `from_config` takes."""
+        return topology_json.graph_config(self)
+
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        parts = topology_json.graph_from_config(config)
+        return Configurable.from_config.__func__(cls, parts)  # type: ignore[attr-defined]
+
+    def save(self, path: Any, **options: Any) -> dict[str, Any]:
+        """Writes the model to a folder; see `layerflow.models.saving.save_model`."""
+        return saving.save_model(self, path, **options)
+
+    def to_json(self) -> dict[str, Any]:
+        """The architecture in the TF.js layers format."""
+        return topology_json.model_topology(self)
+
+
+@accepts_camel_case
+def model(inputs: Any, outputs: Any, name: str | None = None) -> Model:
+    """A model from inputs to outputs; see `Model`."""
+    return Model(inputs=inputs, outputs=outputs, name=name)
+
+
+LAYERS.add(Model, "Model", "Functional")

@@ -1,0 +1,186 @@
+"""Step: one training, evaluation or prediction step of a model as a compiled program.  The one place where layers and jit meet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow import config, jit
+from layerflow.graph import autodiff, execution, ops
+from layerflow.graph.ir import Graph
+from layerflow.graph.ops import random
+from layerflow.graph.ops.primitive import placeholder
+from layerflow.graph.symbolic import SymbolicTensor
+from layerflow.graph.trace import tracing
+
+PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
+
+
+@dataclasses.dataclass(frozen=True)
+class _Signature:
+    """What a program is specialised to: trailing shapes and types of the arrays, not the number of samples."""
+
+    xs: tuple[tuple[tuple[int, ...], str], ...]
+    ys: tuple[tuple[tuple[int, ...], str], ...]
+    ws: tuple[tuple[tuple[int, ...], str], ...]
+    compiled: bool
+
+
+def _described(arrays: Sequence[np.ndarray] | None) -> tuple[tuple[tuple[int, ...], str], ...]:
+    return tuple((a.shape[1:], a.dtype.str) for a in arrays or ())
+
+
+def graph_dtype(array: np.ndarray, wanted: np.dtype | None = None) -> np.dtype:
+    """The type an array has inside the graph: integers stay integers (32 bits), anything else is a float."""
+    if wanted is not None:
+        return wanted
+    return np.dtype(np.int32) if array.dtype.kind in "iu" else np.dtype(config.floatx())
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """Types that compiled code does not read are converted first."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array.view(np.uint8) if array.dtype == bool else array
+
+
+class Step:
+    """Runs batches of a model.
+
+    Args:
+        model: a built model; for "train" and "test" a compiled one.
+        mode: "train", "test" or "predict".
+    """
+
+    def __init__(self, model: Any, mode: str):
+        self.model = model
+        self.mode = mode
+        self.programs: dict[_Signature, Any] = {}
+        self._latest: tuple[_Signature, Any] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Columns of the results: the loss, with several outputs the loss of each, then the metrics."""
+        several = [f"{name}_loss" for name in self.model.output_names] if len(self.model.outputs) > 1 else []
+        return ["loss", *several, *(key for entries in self.model.metrics for key, _ in entries)]
+
+    # --- graphs --------------------------------------------------------------
+
+    def graph(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None, grad_only: bool = False) -> Graph:
+        """The traced graph for arrays of these shapes and types.
+
+        Args:
+            grad_only: without the optimizer's update, for dumps.
+        """
+        model = self.model
+        inputs = [placeholder((None, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}") for i, (a, s) in enumerate(zip(xs, model.inputs, strict=True))]
+        labels = [placeholder((None, *a.shape[1:]), graph_dtype(a), f"y{i}") for i, a in enumerate(ys)]
+        weights = [placeholder((None, *a.shape[1:]), None, f"w{i}") for i, a in enumerate(ws or ())]
+        with tracing() as record:
+            outputs, penalties = model.replay(inputs, self.mode == "train")
+            if self.mode == "predict":
+                record.updates.clear()
+                return record.graph(inputs, outputs)
+            results = self._results(outputs, labels, weights, penalties)
+            if self.mode == "train":
+                self._update(record, results[0], grad_only)
+            else:
+                record.updates.clear()
+            return record.graph([*inputs, *labels, *weights], [self._number(r) for r in results])
+
+    def _results(self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any], penalties: Sequence[Any]) -> list[Any]:
+        """Total loss, losses of several outputs, metrics."""
+        model = self.model
+        losses = []
+        for i, (loss, label, output) in enumerate(zip(model.loss_functions, labels, outputs, strict=True)):
+            each = loss(label, output)
+            losses.append(ops.mean(self._weighted(each, weights[i]) if weights else each))
+        factors = model.loss_weights or [1.0] * len(losses)
+        total: Any = sum((v if f == 1 else v * f for v, f in zip(losses[1:], factors[1:], strict=True)), losses[0] if factors[0] == 1 else losses[0] * factors[0])
+        for penalty in [*penalties, *(make() for make in model.losses)]:
+            total = total + penalty
+        metrics = [
+            ops.mean(metric(label, output))
+            for entries, label, output in zip(model.metrics, labels, outputs, strict=True)
+            for _, metric in entries
+        ]
+        return [total, *(losses if len(losses) > 1 else []), *metrics]
+
+    @staticmethod
+    def _weighted(each: Any, weight: Any) -> Any:
+        """Losses times sample weights; a weight a sample spreads over what the sample holds."""
+        missing = len(each.shape) - len(weight.shape)
+        return each * (ops.reshape(weight, (*weight.shape, *[1] * missing)) if missing > 0 else weight)
+
+    @staticmethod
+    def _number(value: Any) -> Any:
+        value = ops.cast(value, config.floatx()) if isinstance(value, SymbolicTensor) and value.dtype.name != config.floatx() else value
+        return value
+
+    def _update(self, record: Any, loss: Any, grad_only: bool) -> None:
+        variables = list(self.model.trainable_weights)
+        gradients = autodiff.gradients(loss, variables)
+        pairs = [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
+        if grad_only:
+            record.updates.update(dict(pairs))
+            return
+        execution.apply_updates(record, self.model.optimizer, pairs)
+
+    # --- running -------------------------------------------------------------
+
+    def program(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None) -> Any:
+        """The program for arrays like these, compiled at first use."""
+        signature = _Signature(_described(xs), _described(ys), _described(ws), config.jit())
+        if self._latest is not None and self._latest[0] == signature:
+            return self._latest[1]
+        program = self.programs.get(signature)
+        if program is None:
+            graph = self.graph(xs, ys, ws)
+            arrays = [*xs, *ys, *(ws or ())]
+            types = {op: a.dtype for op, a in zip(graph.inputs, arrays, strict=True)}
+            program = self.programs[signature] = jit.program(graph, types)
+        self._latest = (signature, program)
+        return program
+
+    def _scalars(self, batches: int = 0) -> dict[str, float]:
+        if self.mode != "train":
+            return {"seed": random.seed_value(), "step": 0}
+        optimizer = self.model.optimizer
+        done = optimizer.iterations + 1
+        return {"seed": random.seed_value(), "step": done, "iteration": done, "learning_rate": float(optimizer.learning_rate)}
+
+    def run(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """One batch of all rows; in "train" mode the weights are updated.
+
+        Returns:
+            One number a name of `names`: loss and metrics of this batch (before the update).
+        """
+        return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0]
+
+    def run_many(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None, order: np.ndarray | None, batch_size: int, first: int, count: int
+    ) -> np.ndarray:
+        """Batches `first` .. `first + count` in one native call; rows are taken in the order of `order` (int64).
+
+        Returns:
+            [count, len(names)]: each batch's loss and metrics.
+        """
+        return self._run(xs, ys, ws, order, batch_size, first, count)
+
+    def _run(self, xs, ys, ws, order, batch_size, first, count) -> np.ndarray:
+        arrays = [native(a) for a in (*xs, *ys, *(ws or ()))]
+        n, m = len(xs), len(ys)
+        program = self.program(arrays[:n], arrays[n : n + m], arrays[n + m :])
+        columns = program.run_batches(arrays, self._scalars(), batch_size, order, first, count)
+        if self.mode == "train":
+            self.model.optimizer.iterations += count
+        out = np.empty((count, len(columns)), columns[0].dtype)
+        for at, column in enumerate(columns):
+            out[:, at] = column
+        return out
+
+    def predict(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for all rows."""
+        arrays = [native(a) for a in xs]
+        return self.program(arrays).run_batches(arrays, self._scalars(), min(PREDICT_BATCH, max(1, len(arrays[0]))))
