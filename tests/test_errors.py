@@ -54,7 +54,10 @@ def bad_calls():
     """train_on_batch looks at types and shapes, not for NaN: that would cost as much as a small step."""
     methods = ("fit", "evaluate", "train_on_batch")
     return [
-        (name, method) for name in BAD_DATA for method in methods if method != "train_on_batch" or "in" not in name.split()
+        (name, method)
+        for name in BAD_DATA
+        for method in methods
+        if method != "train_on_batch" or "in" not in name.split()
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from layerflow.jit import native
+from layerflow.jit import counts
 
 
 @contextlib.contextmanager
@@ -15,8 +15,8 @@ def assert_max_compiles(limit: int) -> Iterator[None]:
     >>> with assert_max_compiles(1):
     ...     model.fit(x[:70], y[:70], batch_size=32)
     """
-    before = native.compile_count()
+    before = counts.compile_count()
     yield
-    compiles = native.compile_count() - before
+    compiles = counts.compile_count() - before
     if compiles > limit:
         raise AssertionError(f"{compiles} compiles where at most {limit} were expected.")

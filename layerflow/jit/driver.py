@@ -78,9 +78,10 @@ def compile_driver(source: str, kernels: Sequence[str]) -> str:
     flags.nrt = False
     flags.error_model = "numpy"
     flags.release_gil = True
-    result = compiler.compile_extra(
-        cpu_target.typing_context, cpu_target.target_context, names["step"], (types.int64,) * 3, types.void, flags, {}
-    )
+    flags.no_compile = True
+    # Numba's own execution engine must not see this module: it would look for the kernels and end the process.
+    context = cpu_target.target_context.with_aot_codegen("layerflow")
+    result = compiler.compile_extra(cpu_target.typing_context, context, names["step"], (types.int64,) * 3, types.void, flags, {})
     text = result.library.get_llvm_str()
     mangled = re.search(r"define [^@]*@([\w.$]+)\(ptr", text)
     assert mangled is not None

@@ -8,11 +8,13 @@ layerflow.jit.libm is there without an import.  Types and functions: layerflow.j
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
 
 from layerflow.errors import CompileError
+from layerflow.jit import libm
 from layerflow.jit.language_builder import Builder
 from layerflow.jit.language_calls import NUMBERS, TYPES
 from layerflow.jit.language_flow import Assigned, Code, Frame, branch, loop
@@ -393,10 +395,7 @@ def _call(node: ast.Call) -> Code:
         return lambda f: apply(f.builder, *[a(f) for a in arguments])
 
     def call(f: Frame) -> Any:
-        function = f.functions.get(name)
-        if function is None:
-            raise CompileError(f"unknown function {name}")
-        return invoke(f, function, [a(f) for a in arguments])
+        return invoke(f, f.functions[name], [a(f) for a in arguments])
 
     return call
 
@@ -440,11 +439,28 @@ EXPRESSIONS: dict[type[ast.AST], Callable[[Any], Code]] = {
 # --- modules -------------------------------------------------------------------------
 
 
+class Functions(dict[str, Function]):
+    """Functions of a source; others come from the library of mathematical functions."""
+
+    def __missing__(self, name: str) -> Function:
+        function = library_function(name)
+        if function is None:
+            raise CompileError(f"unknown function {name}")
+        return function
+
+
+@functools.cache
+def library_function(name: str) -> Function | None:
+    """A function of layerflow.jit.libm, parsed when it is first used."""
+    text = libm.texts().get(name)
+    return parse(text)[name] if text else None
+
+
 class Module:
     """Text of one module under construction."""
 
-    def __init__(self, library: dict[str, Function], target: Target):
-        self.library = library
+    def __init__(self, functions: Functions, target: Target):
+        self.functions = functions
         self.target = target
         self.declarations: dict[str, str] = {}
         self.defined: list[str] = []
@@ -454,7 +470,7 @@ class Module:
 
     def define(self, function: Function) -> None:
         builder = Builder(self.declare, self.target.has_avx512)
-        frame = Frame(builder, self.library)
+        frame = Frame(builder, self.functions)
         for parameter in function.parameters:
             frame.scope[parameter] = Value(I64, f"%{parameter}", 0, True)
         try:
@@ -469,17 +485,14 @@ class Module:
         return "\n".join([*self.defined, *declared, f"attributes #0 = {{ {self.target.attributes} }}", ""])
 
 
-def lower(source: str, target: Target, library: dict[str, Function] | None = None) -> str:
+def lower(source: str, target: Target) -> str:
     """The IR text of a module with one function for each kernel of `source`.
-
-    Args:
-        library: inline functions that `source` may call besides its own.
 
     Raises:
         CompileError: the source is not in the language; it names function and line.
     """
     functions = parse(source)
-    module = Module({**(library or {}), **functions}, target)
+    module = Module(Functions(functions), target)
     for function in functions.values():
         if not function.inline:
             module.define(function)

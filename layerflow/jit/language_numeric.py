@@ -6,7 +6,7 @@ from typing import Any
 
 from layerflow.errors import CompileError
 from layerflow.jit.language_builder import Builder, Static
-from layerflow.jit.language_calls import FUNCTIONS, function
+from layerflow.jit.language_calls import FUNCTIONS, TYPES, function
 from layerflow.jit.language_types import Type, Value, constant
 
 
@@ -91,6 +91,48 @@ def _extreme(b: Builder, op: str, x: Any, y: Any) -> Any:
 @function
 def clip(b: Builder, x: Any, low: Any, high: Any) -> Any:
     return minimum(b, maximum(b, x, low), high)
+
+
+@function
+def like(b: Builder, model: Value, value: Any) -> Value:
+    """The number (or scalar of the same type) as a value of the model's type."""
+    return b.typed(value, model.type)
+
+
+@function
+def is_float(b: Builder, x: Any) -> bool:
+    """Whether x is a float: known when the code is made."""
+    return isinstance(x, Value) and x.type.kind == "f"
+
+
+@function
+def horner(b: Builder, x: Value, coefficients: tuple[float, ...]) -> Value:
+    """A polynomial, coefficient of the highest power first."""
+    sum_: Any = coefficients[0]
+    for c in coefficients[1:]:
+        sum_ = fma(b, sum_, x, c)
+    return sum_
+
+
+@function
+def scale(b: Builder, x: Value, k: Value) -> Value:
+    """x * 2**k for a whole k of the same type, also where 2**k alone would overflow or the result is denormal."""
+    type = x.type
+    bits = type.bits * type.lanes
+    if b.has_avx512 and bits in (128, 256, 512):
+        letter = "s" if type.bits == 32 else "d"
+        name, mask = f"llvm.x86.avx512.mask.scalef.p{letter}.{bits}", f"i{max(8, type.lanes)}"
+        rounding = ", i32" if bits == 512 else ""
+        b.declare(name, f"{type.llvm} @{name}({type.llvm}, {type.llvm}, {type.llvm}, {mask}{rounding})")
+        args = f"{type.llvm} {b.text(x)}, {type.llvm} {b.text(k)}, {type.llvm} zeroinitializer, {mask} -1"
+        return Value(type, b.pure(f"call {type.llvm} @{name}({args}{', i32 4' if rounding else ''})"))
+    whole, mantissa, bias = (TYPES["i32"], 23, 127) if type.bits == 32 else (TYPES["i64"], 52, 1023)
+    n = FUNCTIONS["cast"](b, k, whole)
+    first = b.binary(">>", n, 1)
+    for part in (first, b.binary("-", n, first)):
+        power = b.binary("<<", b.binary("+", part, bias), mantissa)
+        x = b.binary("*", x, FUNCTIONS["bitcast"](b, power, type.with_lanes(0)))
+    return x
 
 
 # --- folds of a vector -------------------------------------------------------------
@@ -179,7 +221,7 @@ def recip_fast(b: Builder, x: Value) -> Value:
         return b.binary("/", 1, x)
     error = fma(b, negate(b, x), y, 1)
     better = fma(b, y, error, y)
-    return b.select(b.binary("!=", error, error), y, better)
+    return b.select(b.binary("!=", better, better), y, better)
 
 
 @function

@@ -57,7 +57,7 @@ def expm1(x):
 
 def log(x):
     inline()
-    return log_plus(x, 0)
+    return log_plus(x, -0.0)
 
 def log_plus(x, c):
     """log(x) + c, where c is a correction below an ulp of x."""
@@ -67,20 +67,20 @@ def log_plus(x, c):
         i = bitcast(where(small, x * 18014398509481984.0, x), i64)
         e = (i - 0x3fe6a09e667f3bcd) >> 52
         f = bitcast(i - (e << 52), f64) - 1.0
-        k = cast(e, f64) - where(small, 54.0 + 0 * x, 0.0)
+        k = cast(e, f64) - where(small, like(x, 54.0), 0.0)
         s = f / (2.0 + f)
         z = s * s
         p = z * horner(z, (1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
             2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01))
         h = 0.5 * f * f
-        low = fma(s, h + p, fma(k, 1.90821492927058770002e-10, c + 0 * f))
+        low = fma(s, h + p, fma(k, 1.90821492927058770002e-10, like(f, c)))
         y = fma(k, 6.93147180369123816490e-01, f - (h - low))
     else:
         small = x < 1.17549435e-38
         i = bitcast(where(small, x * 8388608.0, x), i32)
         e = (i - 0x3f3504f3) >> 23
         f = bitcast(i - (e << 23), f32) - 1.0
-        k = cast(e, f32) - where(small, 23.0 + 0 * x, 0.0)
+        k = cast(e, f32) - where(small, like(x, 23.0), 0.0)
         z = f * f
         p = horner(f, (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
             -2.4999993993e-1, 3.3333331174e-1)) * z * f
@@ -88,7 +88,7 @@ def log_plus(x, c):
         y = fma(-0.5, z, y)
         y = fma(k, 0.693359375, f + (y + c))
     y = where(x < inf, y, x)
-    return where(x > 0, y, where(x == 0, -inf + 0 * y, where(x < 0, nan + 0 * y, x)))
+    return where(x > 0, y, where(x == 0, like(y, -inf), where(x < 0, like(y, nan), x)))
 
 def log1p(x):
     """log(u) + (x - (u - 1)) / u with u = 1 + x rounded."""
@@ -157,7 +157,7 @@ def acosh(x):
     inline()
     t = x - 1.0
     y = log1p(t + sqrt(fma(t, t, 2.0 * t)))
-    return where(x > 1e9, log(x) + 0.6931471805599453, y)
+    return where(x > 1e9, log(x) + 0.6931471805599453, where(x < 1, like(y, nan), y))
 
 def atanh(x):
     inline()
@@ -165,19 +165,23 @@ def atanh(x):
     return copysign(0.5 * log1p(2.0 * a / (1.0 - a)), x)
 
 def quadrant(x):
-    """(k, r) with x = k pi / 2 + r; pi / 2 in pieces short enough that k times them is exact."""
+    """(q, r) with x = q pi / 2 + r; pi / 2 in pieces short enough that q times them is exact.
+
+    Beyond the reach of that (1e6; f64: 1e9) the angle is taken as 0, so that results stay in range; no number stays none.
+    """
     inline()
+    x = where(abs(x) < (1e9 if is_f64(x) else 1e6), x, 0.0 * x)
     k = rint(x * 0.6366197723675814)
     if is_f64(x):
         r = fma(k, -1.57079632673412561417e+00, x)
         r = fma(k, -6.07710050630396597660e-11, r)
         r = fma(k, -2.02226624871116645580e-21, r)
-        return k, r
+        return cast(k, i64), r
     r = fma(k, -1.5703125, x)
     r = fma(k, -4.837512969970703125e-4, r)
     r = fma(k, -7.549789415861596e-08, r)
     r = fma(k, -5.390302858158119e-15, r)
-    return k, r
+    return cast(k, i32), r
 
 def sin_part(r):
     """sin r for |r| <= pi / 4."""
@@ -197,35 +201,28 @@ def cos_part(r):
             2.48015873015873e-05, -1.388888888888889e-03, 4.1666666666666664e-02)), fma(z, -0.5, 1.0))
     return fma(z * z, horner(z, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)), fma(z, -0.5, 1.0))
 
-def quarter(k, x):
-    """k as an integer, 0 where x is far beyond what the reduction can do or no number."""
-    inline()
-    return cast(where(abs(x) < 1e9, k, 0.0), i64) if is_f64(x) else cast(where(abs(x) < 1e9, k, 0.0), i32)
-
-def turned(k, q, r, x):
+def turned(q, r):
     """The sine after q quarter turns."""
     inline()
     y = where((q & 1) == 0, sin_part(r), cos_part(r))
-    y = where((q & 2) == 0, y, -y)
-    return where(abs(x) < inf, y, nan + 0 * y)
+    return where((q & 2) == 0, y, -y)
 
 def sin(x):
     inline()
-    k, r = quadrant(x)
-    return where(x == 0, x, turned(k, quarter(k, x), r, x))
+    q, r = quadrant(x)
+    return where(x == 0, x, turned(q, r))
 
 def cos(x):
     inline()
-    k, r = quadrant(x)
-    return turned(k, quarter(k, x) + 1, r, x)
+    q, r = quadrant(x)
+    return turned(q + 1, r)
 
 def tan(x):
     inline()
-    k, r = quadrant(x)
-    q = quarter(k, x) & 1
+    q, r = quadrant(x)
+    even = (q & 1) == 0
     s, c = sin_part(r), cos_part(r)
-    y = where(q == 0, s, -c) / where(q == 0, c, s)
-    return where(x == 0, x, where(abs(x) < inf, y, nan + 0 * y))
+    return where(x == 0, x, where(even, s, -c) / where(even, c, s))
 
 def asin_tail(z):
     """(asin(t) - t) / t for z = t**2 <= 1/4."""
@@ -262,15 +259,15 @@ def atan(x):
     a = abs(x)
     big, middle = a > 2.414213562373095, a > 0.4142135623730950
     t = where(big, -1.0, where(middle, a - 1.0, a)) / where(big, a, where(middle, a + 1.0, 1.0))
-    base = where(big, 1.5707963267948966, where(middle, 0.7853981633974483 + 0 * a, 0.0))
-    rest = where(big, 6.123233995736766e-17, where(middle, 3.061616997868383e-17 + 0 * a, 0.0))
+    base = where(big, 1.5707963267948966, where(middle, like(a, 0.7853981633974483), 0.0))
+    rest = where(big, 6.123233995736766e-17, where(middle, like(a, 3.061616997868383e-17), 0.0))
     z = t * t
     if is_f64(x):
         p = horner(z, (-0.019162068915902573, 0.03921955253255129, -0.05085030492810941, 0.058580687568615106, -0.06664502215671447, 0.07692182535116648,
             -0.09090904549884611, 0.11111111014561013, -0.14285714284657894, 0.1999999999999548, -0.3333333333333333))
     else:
         p = horner(z, (-0.06449835224591496, 0.1074309966767457, -0.14263897112598675, 0.1999953879477192, -0.3333333175381697))
-        rest = where(big, -4.371139000186241e-08, where(middle, -2.1855695000931203e-08 + 0 * a, 0.0))
+        rest = where(big, -4.371139000186241e-08, where(middle, like(a, -2.1855695000931203e-08), 0.0))
     return copysign(base + (fma(t * z, p, t) + rest), x)
 
 def atan2(y, x):
@@ -292,14 +289,18 @@ def erf(x):
             -0.02686617064512984, 0.1128379167095512, -0.37612638903183754, 0.1283791670955126))
         b = minimum(a, 6.0)
         u = (b - 3.0) / (b + 3.0)
-        high = horner(u, ERF64)
+        high = horner(u, (1.1441819515445239e-06, 1.1408562348960274e-07, -8.8554108163957e-06, -1.449380497211421e-06,
+            5.6102717072118784e-05, -2.0562420081387143e-05, -0.00036728755307919913, 0.0006458150985835851,
+            0.0016185691087946521, -0.0097506893314027, 0.02195776401249572, -0.023803913107859617,
+            -0.010235388899000494, 0.09902075367943361, -0.23092733308380925, 0.7160046047255598))
         limit = 1.0
     else:
         low = horner(z, (8.316879717745381e-05, -0.0008130444670237092, 0.005199989254558691, -0.026858997423761088, 0.11283688724605818,
             -0.37612633334349227, 0.12837916660163606))
         b = minimum(a, 4.0)
         u = (b - 2.0) / (b + 2.0)
-        high = horner(u, ERF32)
+        high = horner(u, (0.003739554855859794, -0.000484788326657467, -0.02522613326615015, 0.04253383353003357,
+            0.03781342462300093, -0.25997478807246777, 0.7661870307581705))
         limit = 0.87
     y = where(a < limit, fma(a, low, a), 1.0 - exp(-b * b) * high / (1.0 + b))
     return copysign(y, x)
@@ -310,7 +311,7 @@ def pow(x, y):
     if is_float(x):
         if is_f64(x):
             return pow_f64(x, y)
-        return cast(pow_f64(cast(x, f64), cast_like(y, x, f64)), f32)
+        return cast(pow_f64(cast(x, f64), cast(like(x, y), f64)), f32)
     return pow_int(x, y)
 
 def pow_f64(x, y):
@@ -322,7 +323,7 @@ def pow_f64(x, y):
     odd = whole & (floor(0.5 * y) * 2.0 != y)
     signed = where((x < 0) & odd, -magnitude, magnitude)
     signed = where((x == 0) & odd, copysign(magnitude, x), signed)
-    return where((x < 0) & (x > -inf) & ~whole & (abs(y) < inf), nan + 0 * signed, signed)
+    return where((x < 0) & (x > -inf) & ~whole & (abs(y) < inf), like(signed, nan), signed)
 
 def pow_int(x, y):
     """Six squarings: exponents up to 63, 0 for negative ones."""
@@ -346,20 +347,9 @@ def floor_mod(x, y):
     return x % y
 '''
 
-# Chebyshev fits of erfc(x) e**(x**2) (1 + x) in u = (x - c) / (x + c).
-_TABLES = {
-    "ERF64": "(@ERF64@)",
-    "ERF32": "(@ERF32@)",
-}
-
 
 @functools.cache
 def texts() -> dict[str, str]:
     """The source of every function by name; a program parses only those it uses."""
     parts = re.split(r"^(?=def )", SOURCE, flags=re.MULTILINE)[1:]
-    found = {}
-    for part in parts:
-        for name, numbers in _TABLES.items():
-            part = part.replace(name, numbers)
-        found[part[4 : part.index("(")]] = part
-    return found
+    return {part[4 : part.index("(")]: part for part in parts}

@@ -16,15 +16,9 @@ from typing import Any
 import llvmlite
 
 from layerflow import config
-from layerflow.jit import cache, language, native, runtime, target
+from layerflow.jit import cache, counts, language, native, runtime, target
 
 EMITTER = "1"  # raised when the same source begins to mean other code
-_counts = {"compiled": 0, "loaded": 0}
-
-
-def compile_count() -> int:
-    """Modules compiled, or loaded from the disk cache, so far in this process."""
-    return _counts["compiled"] + _counts["loaded"]
 
 
 @functools.cache
@@ -52,13 +46,13 @@ def build(kernels: str, driver: str) -> Any:
     if code is not None:
         try:
             loaded = native.load(code)
-            _counts["loaded"] += 1
+            counts.loaded += 1
             return loaded
         except Exception:  # an object that does not load is as good as none
             pass
     code = native.compile_object(ir_texts(kernels, driver), host)
     cache.put(key, code)
-    _counts["compiled"] += 1
+    counts.compiled += 1
     return native.load(code)
 
 

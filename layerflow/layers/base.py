@@ -139,6 +139,7 @@ class Layer(registry.Configurable):
         self._non_trainable_weights: list[Variable] = []
         self._losses: list[Callable[[], Any]] = []
         self._sublayers: list[Layer] = []
+        self._owner: tuple[Layer, str] | None = None
         self._disposed = False
 
     def _made(self) -> None:
@@ -146,11 +147,17 @@ class Layer(registry.Configurable):
             raise ModelError(f"{type(self).__name__}.__init__ must call super().__init__() first.")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
-            for item in as_list(value):
-                if isinstance(item, Layer) and "_sublayers" in self.__dict__ and item not in self._sublayers:
+        if not name.startswith("_") and "_sublayers" in self.__dict__:
+            for number, item in enumerate(as_list(value)):
+                if isinstance(item, Layer) and item not in self._sublayers:
                     self._sublayers.append(item)
+                    item._owner = (self, f"{name}_{number}" if isinstance(value, (list, tuple)) else name)
         object.__setattr__(self, name, value)
+
+    @property
+    def path(self) -> str:
+        """What names of weights start with: the layer's name; for an attribute of another layer that one's path and its own."""
+        return f"{self._owner[0].path}/{self._owner[1]}" if self._owner else self.name
 
     def __repr__(self) -> str:
         return f"<{self.get_class_name()} {self.name!r}>"
@@ -196,7 +203,7 @@ class Layer(registry.Configurable):
         """
         if isinstance(dtype, str) and dtype in initializers.INITIALIZERS:
             dtype, initializer = None, dtype
-        full = f"{self.name}/{name}"
+        full = f"{self.path}/{name}"
         if any(w.name == full for w in self._trainable_weights + self._non_trainable_weights):
             raise ModelError(
                 f"{self.name}: a weight named {name!r} exists already; give every weight a name of its own."

@@ -43,7 +43,7 @@ class Merge(Layer):
             )
         try:
             return functools.reduce(self.merge, _same_rank(self.name, inputs))
-        except ShapeError as error:
+        except ValueError as error:
             shapes = ", ".join(text(x.shape) for x in inputs)
             raise ShapeError(f"{self.name}: inputs of shapes {shapes} cannot be merged: {error}") from error
 

@@ -59,6 +59,7 @@ def save_model(
     """
     if not model.outputs:
         raise SaveError(f"{model.name} has no layers; there is nothing to save.")
+    artifacts.local_path(path, SaveError)
     trained = {id(w) for w in model.trainable_weights}
     stored: list[tuple[str, np.ndarray, str | None]] = [
         (name, w.numpy(), None) for name, w in named_weights(model) if not trainable_only or id(w) in trained

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from layerflow import config, jit
+from layerflow import config
 from layerflow.graph import autodiff, execution, ops
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops import random
 from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
+from layerflow.jit import program as make_program
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
 
@@ -139,7 +140,7 @@ class Step:
             graph = self.graph(xs, ys, ws)
             arrays = [*xs, *ys, *(ws or ())]
             types = {op: a.dtype for op, a in zip(graph.inputs, arrays, strict=True)}
-            program = self.programs[signature] = jit.program(graph, types)
+            program = self.programs[signature] = make_program(graph, types)
         self._latest = (signature, program)
         return program
 

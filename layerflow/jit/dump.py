@@ -1,0 +1,43 @@
+"""Text of every stage of the compiler."""
+
+from __future__ import annotations
+
+import re
+
+from layerflow.errors import CompileError
+from layerflow.graph.ir import Graph
+from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target, threads
+
+
+def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 32) -> str:
+    """The stage `simplified`, `fused`, `schedule`, `memory`, `source`, `llvm` or `asm` of a graph's compilation.
+
+    Raises:
+        CompileError: no kernel of that name; the message lists those there are.
+    """
+    stages = pipeline.lower(graph)
+    match stage:
+        case "simplified":
+            return stages.simplified.text()
+        case "fused":
+            return fusion.describe(stages.groups)
+        case "schedule":
+            return schedule.describe(stages.plan)
+        case "memory":
+            return memory.describe(stages.plan, rows, threads.get_num_threads())
+    module = stages.module
+    names = library.kernel_names(module.kernels)
+    if kernel is not None and kernel not in names:
+        raise CompileError(f"there is no kernel {kernel!r}; the kernels are {', '.join(names)}.")
+    if stage == "source":
+        return f"{module.kernels}\n{module.driver}" if kernel is None else source_of(module.kernels, kernel)
+    texts = library.ir_texts(module.kernels, module.driver)
+    make = native.llvm_text if stage == "llvm" else native.asm_text
+    return make(texts, target.host(), kernel)
+
+
+def source_of(kernels: str, name: str) -> str:
+    """The part of a source that defines one function."""
+    found = re.search(rf"^def {re.escape(name)}\(.*?(?=^def |\Z)", kernels, re.M | re.S)
+    assert found is not None
+    return found.group().rstrip() + "\n"
