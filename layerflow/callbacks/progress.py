@@ -19,7 +19,7 @@ class ProgressBar:
             # Not at the top: tqdm.auto imports asyncio and looks for a notebook, a tenth of a second for silent runs.
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=total >= 10_000, dynamic_ncols=True)
 
     def advance(self, count: int, values: Mapping[str, Any]) -> None:
         """`count` more are done; show the mean values so far."""

@@ -5,6 +5,7 @@ Imported only when something is compiled: a warm start never loads Numba.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -86,9 +87,27 @@ def compile_driver(source: str, kernels: Sequence[str]) -> str:
     mangled = re.search(r"define [^@]*@([\w.$]+)\(ptr", text)
     assert mangled is not None
     # The entry has a plain signature: Numba's own returns a status that this driver, which raises nothing, leaves at 0.
-    return text + (
-        "\ndefine void @lf_step(i64 %ctx, i64 %tid, i64 %threads) {\n"
-        "  %result = alloca ptr\n  %info = alloca ptr\n"
+    declared, before, after = _flush_denormals(platform.machine().lower())
+    return (
+        f"{text}\n{declared}define void @lf_step(i64 %ctx, i64 %tid, i64 %threads) {{\n"
+        f"  %result = alloca ptr\n  %info = alloca ptr\n{before}"
         f"  %status = call i32 @{mangled.group(1)}(ptr %result, ptr %info, i64 %ctx, i64 %tid, i64 %threads)\n"
-        "  ret void\n}\n"
+        f"{after}  ret void\n}}\n"
     )
+
+
+def _flush_denormals(architecture: str) -> tuple[str, str, str]:
+    """Declarations, and instructions that make denormal numbers zero during a step and put the thread's mode back.
+
+    An optimizer's averages of vanished gradients decay into denormals, on which arithmetic is a hundred times slower.
+    """
+    if architecture not in ("x86_64", "amd64"):
+        return "", "", ""
+    before = (
+        "  %old = alloca i32\n  %new = alloca i32\n"
+        "  call void @llvm.x86.sse.stmxcsr(ptr %old)\n  %mode = load i32, ptr %old\n"
+        "  %flush = or i32 %mode, 32832\n  store i32 %flush, ptr %new\n"
+        "  call void @llvm.x86.sse.ldmxcsr(ptr %new)\n"
+    )
+    declared = "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\n"
+    return declared, before, "  call void @llvm.x86.sse.ldmxcsr(ptr %old)\n"

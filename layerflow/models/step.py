@@ -59,6 +59,7 @@ class Step:
         self.mode = mode
         self.programs: dict[_Signature, Any] = {}
         self._latest: tuple[_Signature, Any] | None = None
+        self._direct: Any = None  # the short way of the last single batch
 
     @property
     def names(self) -> list[str]:
@@ -144,7 +145,7 @@ class Step:
         self._latest = (signature, program)
         return program
 
-    def _scalars(self, batches: int = 0) -> dict[str, float]:
+    def _scalars(self) -> dict[str, float]:
         if self.mode != "train":
             return {"seed": random.seed_value(), "step": 0}
         optimizer = self.model.optimizer
@@ -157,7 +158,24 @@ class Step:
         Returns:
             One number a name of `names`: loss and metrics of this batch (before the update).
         """
+        if ws is None:
+            results = self._directly([*xs, *ys], xs, ys)
+            if results is not None:
+                if self.mode == "train":
+                    self.model.optimizer.iterations += 1
+                return np.array([float(r[0]) for r in results], results[0].dtype)
         return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0]
+
+    def _directly(self, arrays: list[np.ndarray], xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """One batch by the short way, if the arrays can be used where they are."""
+        direct = self._direct
+        if direct is None or not direct.fits(arrays) or not config.jit():
+            if not config.jit():
+                return None
+            direct = self._direct = self.program(xs, ys).direct(arrays)
+            if direct is None:
+                return None
+        return direct(arrays, self._scalars())
 
     def run_many(
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None, order: np.ndarray | None, batch_size: int, first: int, count: int
@@ -183,5 +201,9 @@ class Step:
 
     def predict(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for all rows."""
+        if len(xs[0]) <= PREDICT_BATCH:
+            results = self._directly(list(xs), xs, ())
+            if results is not None:
+                return results
         arrays = [native(a) for a in xs]
         return self.program(arrays).run_batches(arrays, self._scalars(), min(PREDICT_BATCH, max(1, len(arrays[0]))))
