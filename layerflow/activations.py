@@ -1,4 +1,4 @@
-"""Activation functions by name.  Formulas: INVENTORY 3.1 (those of TF.js; `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1))."""
+"""Activation functions by name, with the formulas of TF.js: `hard_sigmoid` is clip(0.2 x + 0.5, 0, 1)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def leaky_relu(x: Any, alpha: float = 0.2) -> Any:
 
 
 def get(identifier: Any) -> Activation:
-    """The activation for a name (camelCase or snake_case), a function, a {class_name, config} mapping, or None (linear).
+    """The activation for a name in any spelling, a function, a {class_name, config} mapping, or None (linear).
 
     Raises:
         UnknownNameError: no such name; the message says the nearest.

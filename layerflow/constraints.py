@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from layerflow import config, registry
@@ -73,7 +73,7 @@ non_neg = registry.factory(NonNeg)
 min_max_norm = registry.factory(MinMaxNorm)
 
 
-def get(identifier: Any) -> Callable[[Any], Any] | None:
+def get(identifier: Any) -> Any:
     """The constraint for a name, a Constraint, a function, a {class_name, config} mapping, or None."""
     if identifier is None:
         return None

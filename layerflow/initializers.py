@@ -1,4 +1,4 @@
-"""Initial values of weights.  Rules and defaults: INVENTORY 3.2; truncated normals keep the variance asked for, as in Keras."""
+"""Initial values of weights.  Truncated normals have the variance asked for, as in Keras and unlike TF.js."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class VarianceScaling(Initializer):
 
 def _special(name: str, scale: float, mode: str, distribution: str, doc: str) -> type[VarianceScaling]:
     def __init__(self, seed: int | None = None):
-        VarianceScaling.__init__(self, scale, mode, distribution, seed)
+        VarianceScaling.__init__(self, scale, mode, distribution, seed)  # type: ignore[call-overload]
 
     return _known()(type(name, (VarianceScaling,), {"__init__": __init__, "__doc__": doc, "__module__": __name__}))
 
@@ -214,7 +214,7 @@ le_cun_uniform = lecun_uniform = registry.factory(LeCunUniform)
 
 
 def get(identifier: Any) -> Callable[..., Any]:
-    """The initializer for a name, an Initializer, a function (shape, dtype) -> array, or a {class_name, config} mapping."""
+    """The initializer for a name, an object, a function (shape, dtype) -> array, or a {class_name, config} mapping."""
     if isinstance(identifier, Mapping):
         return registry.construct(INITIALIZERS, identifier)
     if isinstance(identifier, str):

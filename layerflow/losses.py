@@ -1,7 +1,7 @@
 """Losses by name for `compile`, (y_true, y_pred) -> one value per sample, and the weighted losses of the Core API.
 
-The training loss is the (weighted) mean of the per-sample values.  Formulas: INVENTORY 3.4.  `mean_squared_error` here is
-the Core API's, a scalar; the one of `compile` is `squared_error`.
+The training loss is the (weighted) mean of the per-sample values.  `mean_squared_error` here is the Core API's, which
+gives a scalar; the one of `compile` is `squared_error`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,35 @@ from layerflow.weighted_losses import (
 )
 
 __all__ = [
-    "Reduction", "absolute_difference", "binary_crossentropy", "categorical_crossentropy", "categorical_hinge",
-    "compute_weighted_loss", "cosine_distance", "cosine_proximity", "get", "hinge", "hinge_loss", "huber", "huber_loss",
-    "is_builtin", "kullback_leibler_divergence", "log_loss", "logcosh", "mean_absolute_error",
-    "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "name_of", "poisson",
-    "sigmoid_cross_entropy", "softmax_cross_entropy", "sparse_categorical_crossentropy", "squared_error", "squared_hinge",
-]  # fmt: skip
+    "Reduction",
+    "absolute_difference",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "categorical_hinge",
+    "compute_weighted_loss",
+    "cosine_distance",
+    "cosine_proximity",
+    "get",
+    "hinge",
+    "hinge_loss",
+    "huber",
+    "huber_loss",
+    "is_builtin",
+    "kullback_leibler_divergence",
+    "log_loss",
+    "logcosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "name_of",
+    "poisson",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "sparse_categorical_crossentropy",
+    "squared_error",
+    "squared_hinge",
+]
 
 Loss = Callable[[Any, Any], Any]
 LOSSES = registry.Names("loss")
@@ -219,5 +242,5 @@ def is_builtin(function: Any) -> bool:
 
 def name_of(function: Any) -> str | None:
     """The name under which `get` finds this function, or None."""
-    name = getattr(function, "__name__", None)
+    name = getattr(function, "__name__", "")
     return name if name in LOSSES and LOSSES.get(name) is function else None

@@ -20,10 +20,23 @@ from layerflow.losses import (
 from layerflow.weighted_losses import as_operand
 
 __all__ = [
-    "accuracy_for", "binary_accuracy", "binary_crossentropy", "categorical_accuracy", "categorical_crossentropy",
-    "cosine_proximity", "get", "key", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
-    "precision", "r2_score", "recall", "sparse_categorical_accuracy", "sparse_categorical_crossentropy",
-]  # fmt: skip
+    "accuracy_for",
+    "binary_accuracy",
+    "binary_crossentropy",
+    "categorical_accuracy",
+    "categorical_crossentropy",
+    "cosine_proximity",
+    "get",
+    "key",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "precision",
+    "r2_score",
+    "recall",
+    "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
+]
 
 Metric = Callable[[Any, Any], Any]
 METRICS = registry.Names("metric")

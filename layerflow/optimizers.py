@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from layerflow import registry
 from layerflow.graph import ops
@@ -131,7 +131,7 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """u = g sqrt(acc_u + epsilon) / sqrt(acc_g + epsilon), acc_g with this step's gradient; w -= lr u (Zeiler 2012)"""
 
-    SLOTS = {"accum_grad": 0.0, "accum_var": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"accum_grad": 0.0, "accum_var": 0.0}
 
     def __init__(self, learning_rate: float = 0.001, rho: float = 0.95, epsilon: float = 1e-7):
         super().__init__(learning_rate)
@@ -151,7 +151,7 @@ class Adadelta(Optimizer):
 class Adamax(Optimizer):
     """u = max(beta_2 u, |g|); w -= lr / (1 - beta_1**t) m / (u + epsilon)"""
 
-    SLOTS = {"m": 0.0, "u": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"m": 0.0, "u": 0.0}
 
     def __init__(self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7):
         super().__init__(learning_rate)
@@ -164,7 +164,7 @@ class Adamax(Optimizer):
 
 
 def get(identifier: Any) -> Optimizer:
-    """The Keras optimizer for a name, with Keras's defaults, a {class_name, config} mapping, or the Optimizer itself."""
+    """The optimizer for a name (with Keras's defaults) or a {class_name, config} mapping; an Optimizer as it is."""
     if isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, Mapping):

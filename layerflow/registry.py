@@ -8,11 +8,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from layerflow.errors import ArgumentError, UnknownArgumentError, UnknownNameError, nearest
 
-C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable)
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -82,10 +81,10 @@ class Names:
 
 # Classes of users, by class name; those of `custom_objects` win over these, and these over the library's own.
 _registered: dict[str, Any] = {}
-_custom: ContextVar[Mapping[str, Any]] = ContextVar("layerflow_custom_objects", default={})
+_custom: ContextVar[Mapping[str, Any]] = ContextVar("layerflow_custom_objects")
 
 
-def register_class(cls: C | None = None, name: str | None = None) -> Any:
+def register_class(cls: Any = None, name: str | None = None) -> Any:
     """Makes a class known by name, so that files that mention it can be loaded.  Usable as a decorator.
 
     Args:
@@ -106,7 +105,7 @@ def register_class(cls: C | None = None, name: str | None = None) -> Any:
 @contextlib.contextmanager
 def custom_objects(objects: Mapping[str, Any] | None) -> Iterator[None]:
     """Classes and functions known by name inside the `with` block only."""
-    token = _custom.set({**_custom.get(), **(objects or {})})
+    token = _custom.set({**_custom.get({}), **(objects or {})})
     try:
         yield
     finally:
@@ -118,7 +117,7 @@ def custom(name: object) -> Any:
     if not isinstance(name, str):
         return None
     short = name.rsplit(">", 1)[-1]
-    for table in (_custom.get(), _registered):
+    for table in (_custom.get({}), _registered):
         if name in table or short in table:
             return table[name] if name in table else table[short]
     return None
@@ -130,14 +129,14 @@ def class_name(cls: type) -> str:
 
 
 class _Recorded(type):
-    """Metaclass: a call accepts both spellings of keywords, refuses unknown ones, and is remembered for `get_config`."""
+    """Metaclass: a call accepts both spellings of keywords, refuses unknown ones, and is kept for `get_config`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         own, base = _sort_arguments(cls, kwargs)
-        instance = cls.__new__(cls)
+        instance: Any = object.__new__(cls)
         instance._base_arguments = base
         instance._arguments = _bind(cls, instance, args, own)
-        instance.__init__(*args, **own)  # type: ignore[misc]
+        instance.__init__(*args, **own)
         instance._made()
         return instance
 
@@ -148,7 +147,7 @@ def _no_arguments(self: Any) -> None:
 
 @functools.cache
 def _parameters(cls: type) -> tuple[dict[str, str], bool]:
-    """Folded spelling -> parameter name over the __init__s that keywords reach, and whether the own one passes others on."""
+    """Folded spelling -> parameter name over the __init__s that keywords reach; whether the base is among them."""
     names: dict[str, str] = {}
     passes_on = True
     for base in cls.__mro__:
@@ -166,7 +165,7 @@ def _parameters(cls: type) -> tuple[dict[str, str], bool]:
 
 
 def _sort_arguments(cls: Any, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords in the spelling of `cls.__init__`, and those that only the base class takes and `__init__` does not pass on."""
+    """Keywords in the spelling of `cls.__init__`, and those for the base class that `__init__` does not pass on."""
     names, passes_on = _parameters(cls)
     aliases = {fold(k): v for k, v in cls.ALIASES.items()}
     own: dict[str, Any] = {}
@@ -209,7 +208,7 @@ class Configurable(metaclass=_Recorded):
     """
 
     CLASS_NAME: str | None = None
-    ALIASES: Mapping[str, str] = {}  # other words for an argument
+    ALIASES: ClassVar[Mapping[str, str]] = {}  # other words for an argument
     BASE_ARGUMENTS: Mapping[
         str, str
     ] = {}  # folded -> name; accepted even by an __init__ that does not pass keywords on

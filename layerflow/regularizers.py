@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from layerflow import registry
@@ -64,7 +64,7 @@ l2 = registry.factory(L2)
 l1l2 = l1_l2 = registry.factory(L1L2)
 
 
-def get(identifier: Any) -> Callable[[Any], Any] | None:
+def get(identifier: Any) -> Any:
     """The regularizer for a name, a Regularizer, a function, a {class_name, config} mapping, or None."""
     if identifier is None:
         return None

@@ -1,13 +1,13 @@
 """Optimizers with the formulas and defaults of TF.js (`tf.train.*`, INVENTORY 3.6), and their base class.
 
-Adadelta's step uses the accumulated gradient of the steps before, as TF.js does; `lf.optimizers.Adadelta` follows the paper.
+Adadelta's step uses the accumulated gradient of the steps before, as in TF.js; `lf.optimizers.Adadelta` is the paper's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,12 +23,12 @@ Slots = dict[str, Any]
 class Optimizer(registry.Configurable):
     """Base of optimizers.
 
-    A subclass declares `slots` (name -> initial value of the arrays it keeps per weight) and `update`, which is graph code
-    for one weight.  `learning_rate` may be set at any time: compiled steps read it, they do not contain it.
+    A subclass declares `SLOTS` (name -> initial value of the arrays it keeps per weight) and `update`, which is graph
+    code for one weight.  `learning_rate` may be set at any time: compiled steps read it, they do not contain it.
     """
 
-    ALIASES = {"lr": "learning_rate"}
-    SLOTS: Mapping[str, float] = {}
+    ALIASES: ClassVar[Mapping[str, str]] = {"lr": "learning_rate"}
+    SLOTS: ClassVar[Mapping[str, float]] = {}
 
     def __init__(self, learning_rate: float):
         if not isinstance(learning_rate, (int, float, np.number)):
@@ -104,7 +104,7 @@ class Optimizer(registry.Configurable):
         targets = [self.slot_variables(v)[slot] for slot in self.slots for v in variables]
         if len(values) != len(targets) + 1:
             raise ShapeError(
-                f"{type(self).__name__}.set_weights: {len(values)} arrays arrive, {len(targets) + 1} are kept (iter and the slots)."
+                f"{type(self).__name__}.set_weights: {len(values)} arrays arrive, {len(targets) + 1} are kept."
             )
         arrays = [np.asarray(value) for value in values[1:]]
         for target, array in zip(targets, arrays, strict=True):
@@ -151,7 +151,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """a = m a + g; w -= lr a, or with `use_nesterov` w -= lr (g + m a)"""
 
-    SLOTS = {"momentum": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"momentum": 0.0}
 
     def __init__(self, learning_rate: float, momentum: float, use_nesterov: bool = False):
         super().__init__(learning_rate)
@@ -184,7 +184,7 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """u = g sqrt(acc_u + epsilon) / sqrt(acc_g + epsilon) with acc_g of the step before; w -= lr u (Zeiler 2012)"""
 
-    SLOTS = {"accum_grad": 0.0, "accum_var": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"accum_grad": 0.0, "accum_var": 0.0}
 
     def __init__(self, learning_rate: float = 0.001, rho: float = 0.95, epsilon: float | None = None):
         super().__init__(learning_rate)
@@ -205,9 +205,9 @@ class Adadelta(Optimizer):
 
 @OPTIMIZERS.register()
 class Adam(Optimizer):
-    """w -= lr m' / (sqrt(v') + epsilon) with the means m', v' of g and g**2 corrected for their start at 0 (Kingma, Ba 2014)"""
+    """w -= lr m' / (sqrt(v') + epsilon), m' and v' the corrected means of g and g**2 (Kingma and Ba 2014)"""
 
-    SLOTS = {"m": 0.0, "v": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"m": 0.0, "v": 0.0}
 
     def __init__(
         self, learning_rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float | None = None
@@ -230,7 +230,7 @@ class Adam(Optimizer):
 class Adamax(Optimizer):
     """u = max(beta2 u, |g|); w -= lr / (1 + decay t) / (1 - beta1**t) m / (u + epsilon)"""
 
-    SLOTS = {"m": 0.0, "v": 0.0}
+    SLOTS: ClassVar[Mapping[str, float]] = {"m": 0.0, "v": 0.0}
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ class Adamax(Optimizer):
 class RMSProp(Optimizer):
     """ms = d ms + (1 - d) g**2; mom = m mom + lr g / sqrt(ms + epsilon); w -= mom
 
-    With `centered` the square of the mean gradient is taken off ms (TF.js also takes off epsilon there, which can give NaN).
+    With `centered` the square of the mean gradient is taken off ms (TF.js takes off epsilon too, which can give NaN).
     """
 
     def __init__(
@@ -309,7 +309,7 @@ _RATES = {"sgd": 0.01, "adagrad": 0.01, "adadelta": 1.0, "adam": 0.001, "adamax"
 
 
 def get(identifier: Any) -> Optimizer:
-    """The optimizer for a name ("sgd", "adam", ...: with TF.js's defaults), an Optimizer, or a {class_name, config} mapping.
+    """The optimizer for a name (with TF.js's defaults) or a {class_name, config} mapping; an Optimizer as it is.
 
     Raises:
         UnknownNameError: no such name; the message says the nearest.

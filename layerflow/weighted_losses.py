@@ -1,4 +1,4 @@
-"""The losses of the Core API (`tf.losses.*`): labels and predictions to one weighted number.  Formulas: INVENTORY 3.7."""
+"""The losses of the Core API (`tf.losses.*`): labels and predictions to one weighted number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _pair(name: str, labels: Any, predictions: Any) -> tuple[Any, Any]:
     labels, predictions = as_operand(labels), as_operand(predictions)
     if tuple(labels.shape) != tuple(predictions.shape):
         raise ShapeError(
-            f"{name}: labels have shape {list(labels.shape)}, predictions {list(predictions.shape)}; they must be equal."
+            f"{name}: labels of shape {list(labels.shape)}, predictions of {list(predictions.shape)} must be equal."
         )
     return labels, predictions
 

@@ -71,5 +71,5 @@ def test_names_and_functions():
     with custom_objects({"mine": mine}):
         assert activations.get("mine") is mine
         assert activations.serialize(mine) == "mine"
-    with pytest.raises(UnknownNameError, match="'rleu'.*'relu'"):
+    with pytest.raises(UnknownNameError, match=r"'rleu'.*'relu'"):
         activations.get("rleu")

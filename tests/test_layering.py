@@ -30,7 +30,19 @@ ORDER: list[list[str]] = [
     ["cli"],
     ["__main__"],
 ]
-GRAPH_ORDER = ["shapes", "symbolic", "tensor", "variable", "ops", "creation", "random", "ir", "trace", "autodiff", "execution"]
+GRAPH_ORDER = [
+    "shapes",
+    "symbolic",
+    "tensor",
+    "variable",
+    "ops",
+    "creation",
+    "random",
+    "ir",
+    "trace",
+    "autodiff",
+    "execution",
+]
 
 
 @functools.cache

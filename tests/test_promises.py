@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import layerflow as lf
+from layerflow.inspect import dump
+from layerflow.jit import target
 
 
 def run(code: str, **environment: str) -> str:
@@ -97,6 +100,27 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux only")
 def test_ten_thousand_steps_need_no_more_memory_than_a_hundred():
     assert int(run(STEP_AND_PRINT)) < 1024
+
+
+DOUBLE_ARITHMETIC = re.compile(r"^\s+(v?(?:add|sub|mul|div|sqrt|min|max|fn?m(?:add|sub)\d+)[sp]d)\b", re.MULTILINE)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_assembly_of_a_training_step(optimizer):
+    model = lf.sequential(
+        [
+            lf.layers.dense(units=32, activation="relu", input_shape=[784]),
+            lf.layers.dense(units=10, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer=optimizer, loss="categoricalCrossentropy")
+    assembly = dump(model, "asm", mode="train")
+    if target.host().has_avx512:
+        assert re.search(r"vfmadd\w+ps\s.*%zmm", assembly)
+    assert not DOUBLE_ARITHMETIC.findall(assembly)
+    defined = set(re.findall(r"^([\w.$]+):", assembly, re.MULTILINE))
+    called = {name.split("@")[0] for name in re.findall(r"^\s+call\w*\s+([^\s*]\S*)", assembly, re.MULTILINE)}
+    assert {name for name in called - defined if not name.startswith("lf_")} == set()
 
 
 MNIST = Path(os.environ.get("LAYERFLOW_MNIST") or Path(__file__).parents[2] / "shared/data/mnist")

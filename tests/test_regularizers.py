@@ -57,7 +57,13 @@ def test_names():
 
 def test_training_applies_constraints_and_penalties():
     layer = lf.layers.dense(
-        units=2, input_shape=[2], use_bias=False, kernel_constraint="nonNeg", kernel_regularizer="l2", activity_regularizer="l1", weights=[W]
+        units=2,
+        input_shape=[2],
+        use_bias=False,
+        kernel_constraint="nonNeg",
+        kernel_regularizer="l2",
+        activity_regularizer="l1",
+        weights=[W],
     )
     model = lf.sequential([layer])
     model.compile(optimizer=lf.train.sgd(0.0), loss="mse")

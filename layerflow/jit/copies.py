@@ -130,6 +130,61 @@ class ScatterNest(LoopNest):
         return ["if hi > lo:", *(INDENT + line for line in lines)]
 
 
+def is_transpose(plan: Schedule, kernel: Kernel) -> bool:
+    """Whether a kernel only turns a stored matrix of known extents."""
+    members = kernel.group.members
+    op = members[0]
+    return (
+        len(members) == 1
+        and op.name == "transpose"
+        and op.attrs["perm"] == (1, 0)
+        and op.inputs[0] in plan.buffers
+        and all(isinstance(n, int) for n in op.shape)
+        and op.dtype.kind == "f"
+    )
+
+
+def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
+    """Source of a transpose: square blocks of vectors turned in registers, the rest element by element.
+
+    Step d of a block exchanges bit d of the row number with bit d of the lane number, so log2(lanes) steps turn it.
+    """
+    op = kernel.group.anchor
+    source, target = plan.buffers[op.inputs[0]], plan.buffers[op]
+    rows, columns = (int(n) for n in op.inputs[0].shape)  # type: ignore[arg-type]
+    down, across = source.layout.strides[0], target.layout.strides[0]
+    kind = TYPES[op.dtype.name]
+    kernel.units = -(-columns // lanes)
+    whole_rows = rows // lanes * lanes
+    block = [f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)]
+    step = lanes // 2
+    while step:
+        low = tuple(c if not c & step else lanes + c - step for c in range(lanes))
+        high = tuple(c + step if not c & step else lanes + c for c in range(lanes))
+        for r in range(lanes):
+            if not r & step:
+                block += [f"w = shuffle(v{r}, v{r + step}, {low})", f"v{r + step} = shuffle(v{r}, v{r + step}, {high})", f"v{r} = w"]
+        step //= 2
+    block += [f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)]
+    one = f"y[c * {across} + r] = x[r * {down} + c]"
+    lines = [
+        f"def {kernel.name}(ctx, lo, hi):",
+        '    """transpose"""',
+        f"    lanes({lanes})",
+        f"    x = pointer(ctx, {source.slot}, {kind})",
+        f"    y = pointer(ctx, {target.slot}, {kind})",
+        "    for u in range(lo, hi):",
+        f"        j = u * {lanes}",
+    ]
+    if whole_rows and columns >= lanes:
+        lines += [f"        if j + {lanes} <= {columns}:", f"            for i in range(0, {whole_rows}, {lanes}):", *(INDENT * 4 + b for b in block)]
+    if whole_rows and columns % lanes:
+        lines += [f"        if j + {lanes} > {columns}:", f"            for c in range(j, {columns}):", f"                for r in range({whole_rows}):", f"                    {one}"]
+    if rows % lanes:
+        lines += [f"        for c in range(j, minimum(j + {lanes}, {columns})):", f"            for r in range({whole_rows}, {rows}):", f"                {one}"]
+    return "\n".join(lines) + "\n"
+
+
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:
     """Copies the rows of one batch from the caller's array into the staging buffer, in the order given, casting on the way."""
     layout = buffer.layout

@@ -93,6 +93,8 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
         return GemmNest(plan, kernel, lanes, registers).source()
     if group.kind in ("concatenate", "pad", "scatter_add"):
         return copies.write_copy(plan, kernel, lanes)
+    if copies.is_transpose(plan, kernel):
+        return copies.write_transpose(plan, kernel, lanes)
     return loops.write_kernel(plan, kernel, lanes)
 
 

@@ -22,6 +22,7 @@ from layerflow.jit.values import (
     GATHER,
     ITERATION_BASE,
     ORDER,
+    SCRATCH,
     SEED,
     START,
     STEP_BASE,
@@ -79,12 +80,16 @@ class Executable:
             if buffer.per_sample:
                 staging.append((buffer, total))
                 total += memory.size_of(buffer, self.rows, self.threads)
-        self.arena = aligned_bytes(total)
+        fixed = max((k.scratch[0] for k in self.plan.kernels), default=0)
+        sampled = max((k.scratch[1] for k in self.plan.kernels), default=0)
+        own = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN + ALIGN
+        self.arena = aligned_bytes(total + own * self.threads)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)
         self.table[:, TID] = np.arange(self.threads)
         self.barrier = threads.Barrier(self.threads)
         self.table[:, BARRIER_SLOT] = self.barrier.address
         base = self.arena.ctypes.data
+        self.table[:, SCRATCH] = base + total + own * np.arange(self.threads)
         for op, offset in offsets.items():
             buffer = self.plan.buffers[op]
             step = memory.size_of(buffer, self.rows, 1) if buffer.private else 0
@@ -177,8 +182,8 @@ class Executable:
 
     def _thread_count(self, rows: int) -> int:
         """Threads worth waking for the work of one batch."""
-        useful = int(self.sample_work * max(1, rows) / WORK_PER_THREAD)
-        return max(1, min(threads.get_num_threads(), useful))
+        useful = int(self.sample_work * rows / WORK_PER_THREAD)
+        return 1 if useful <= 1 else min(threads.get_num_threads(), useful)
 
     def _counters(self, scalars: dict[str, float]) -> None:
         table = self.table
@@ -269,9 +274,12 @@ class Direct:
         self.address = table.ctypes.data
         for buffer in program.inputs:
             program._advance(buffer.op, 0, 0)
-        self.input_words = [[s + advance[b.op] for s in starts] for b in program.inputs]
-        self.output_words = [[s + advance[b.op] for s in starts] for b in program.outputs]
-        self.counter_words = [(name, [s + word for s in starts]) for name, word in (("seed", SEED), ("step", STEP_BASE), ("iteration", ITERATION_BASE))]
+        self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
+        self.output_words = [tuple(s + advance[b.op] for s in starts) for b in program.outputs]
+        used = {b.op.attrs["name"] for b in program.plan.buffers.values() if b.role == "scalar"}
+        known = (("seed", SEED), ("step", STEP_BASE), ("iteration", ITERATION_BASE))
+        self.counter_words = [(name, tuple(s + word for s in starts)) for name, word in known if name in used]
+        self.floats = [(name, program._scalar_views[name]) for name, _, _ in program.scalar_names]
         self.key = (program.rows, program.threads)
         program.current = self
 
@@ -283,25 +291,27 @@ class Direct:
             if program.current is not self or team != self.team or self.key != (program.rows, program.threads):
                 self._install(team)
             words = self.words
-            for places, array in zip(self.input_words, arrays, strict=True):
+            for places, array in zip(self.input_words, arrays):  # noqa: B905 (lengths were compared in `fits`)
                 where = address_of(array)
                 for at in places:
                     words[at] = where
             results = self.results
             if self.sampled:
                 results = [np.empty(a.shape, a.dtype) for a in results]
-                for places, array in zip(self.output_words, results, strict=True):
+                for places, array in zip(self.output_words, results):  # noqa: B905
                     where = address_of(array)
                     for at in places:
                         words[at] = where
             for name, places in self.counter_words:
-                value = scalars.get(name, 0)
                 for at in places:
-                    words[at] = value
-            for name, _, _ in program.scalar_names:
-                program._scalar_views[name][0] = scalars[name]
+                    words[at] = scalars[name]
+            for name, view in self.floats:
+                view[0] = scalars[name]
             program.entry.run(self.address, team)
             return results
+
+
+_WORD = ctypes.c_size_t
 
 
 def _data_pointer(array: np.ndarray) -> int:
@@ -310,7 +320,7 @@ def _data_pointer(array: np.ndarray) -> int:
 
 def _field_pointer(array: np.ndarray) -> int:
     """The data pointer, read from the array object: five times faster than `array.ctypes`."""
-    return ctypes.c_void_p.from_address(id(array) + 16).value or 0
+    return _WORD.from_address(id(array) + 16).value
 
 
 def _pick_address_of() -> Callable[[np.ndarray], int]:

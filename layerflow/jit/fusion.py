@@ -85,8 +85,9 @@ class _Fusion:
                 for side, x in enumerate(op.inputs):
                     if x not in found and not self._is_matrix_view(op, side, found):
                         found.add(x)
-            elif op.primitive.kind is Kind.MAP and op not in found and len(self.users[op]) > 1 and not self._is_cheap(op, found):
-                found.add(op)
+            elif op.primitive.kind is Kind.MAP and op not in found and len(self.users[op]) > 1:
+                if self._finishes_product(op) or not self._is_cheap(op, found):
+                    found.add(op)
         return found
 
     def _unless_leaf(self, op: Op) -> list[Op]:
@@ -108,6 +109,10 @@ class _Fusion:
         strides = [ranges.coefficient(offset, f"m{k}") for k in range(len(variables))]
         vector_axis = -2 if op.attrs["transpose_b"] else -1
         return None not in strides and (side == 0 or strides[vector_axis] == 1)
+
+    def _finishes_product(self, op: Op) -> bool:
+        """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
+        return any(i.primitive.kind is Kind.CONTRACT and i.shape == op.shape and len(self.users[i]) == 1 for i in op.inputs)
 
     def _is_cheap(self, op: Op, found: set[Op]) -> bool:
         count = 0

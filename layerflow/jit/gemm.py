@@ -16,11 +16,13 @@ from layerflow.jit import index as ix
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.schedule import Kernel, Schedule, matrix_indices
-from layerflow.jit.values import TYPES, Chunk, Level, Unvectorizable, Value
+from layerflow.jit.values import SCRATCH, TYPES, Chunk, Level, Unvectorizable, Value
 
 ACCUMULATORS = 28  # of 32 vector registers; the rest hold the right operand and the broadcast
 ACCUMULATORS_16 = 12  # of 16
 UNROLL = 4
+PACK_STRIDE = 512  # bytes: rows of the right operand further apart than this are copied side by side before they are used
+PACK_DEPTH = 64  # steps of the folded axis from which that pays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,16 @@ class GemmNest(LoopNest):
         self.right = self._operand(self.product.inputs[1], b)
         side = self.product.attrs["transpose_a"]
         self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
+        self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
+        self.packs_left = side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
+        self.packed_right: tuple[str, int] | None = None  # while a panel's copy is in use: address variable, elements a step
+        self.packed_left: str | None = None
+
+    def _pays(self, operand: tuple[str, Index], name: str) -> bool:
+        """Whether an operand walks through memory in steps so long that a copy is faster."""
+        step = self.ranges.coefficient(operand[1], name)
+        deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
+        return step is not None and deep and step * self.product.dtype.itemsize >= PACK_STRIDE
 
     def _operand(self, op: Op, index: tuple[Index, ...]) -> tuple[str, Index]:
         """Address variable and element offset of an operand, through the moves above its storage."""
@@ -97,6 +109,8 @@ class GemmNest(LoopNest):
             else:
                 self.levels.append(Level())
                 self.kernel.units = self._most_tiles(rows)
+                if self.packs_left:
+                    self._pack_left()
                 self._all_panels("lo", "hi")
             return self.levels.pop().lines
         self.kernel.units = 0 if isinstance(domain[0], Dim) else domain[0]
@@ -120,7 +134,10 @@ class GemmNest(LoopNest):
         """Tiles down the rows of one panel."""
         rows = self.group.domain[-2]
         if isinstance(rows, int) and len(self.group.domain) == 2:
+            if self.packs_right:
+                self._pack_right(panel)
             self._known_rows(panel, rows)
+            self.packed_right = None
             return
         step = tile_rows(Dim("rows"), panel.vectors, self.registers)
         if step == 1:
@@ -133,11 +150,68 @@ class GemmNest(LoopNest):
             self._tile(panel, step)
 
         def many() -> None:
+            if self.packs_right:
+                self._pack_right(panel)
             self.segment(f"for t in range(({last} - {first} + {step - 1}) // {step}):", ("i",), tiles)
 
         self.segment(f"if {last} - {first} >= {step}:", (), many)
+        self.packed_right = None
         few = lambda: self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))  # noqa: E731
         self.segment("else:", (), few)
+
+    def _chunks(self, panel: Panel) -> list[Chunk]:
+        """The vectors of a panel."""
+        n = self.lanes
+        starts = [panel.start + v * n if isinstance(panel.start, int) else f"c + {v * n}" if v else "c" for v in range(panel.vectors)]
+        return [Chunk(s, panel.tail if v == panel.vectors - 1 else None) for v, s in enumerate(starts)]
+
+    def _scratch(self, name: str) -> str:
+        self.write(f"{name} = pointer(ctx, {SCRATCH}, {self.dtype})", 0)
+        return name
+
+    def _reserve(self, elements: int) -> int:
+        """Takes `elements` a folded step of the working memory; what was taken before, in elements a step."""
+        size = self.product.dtype.itemsize
+        fixed, sampled = self.kernel.scratch
+        if isinstance(self.depth, int):
+            self.kernel.scratch = (max(fixed, elements * self.depth * size), sampled)
+        else:
+            self.kernel.scratch = (fixed, max(sampled, elements * self.depth.factor * size))
+        return elements
+
+    def _pack_right(self, panel: Panel) -> None:
+        """Copies the panel's part of the right operand, step after step without gaps."""
+        width = panel.vectors * self.lanes
+        self._reserve(self._left_width() + max(p.vectors for p in panels(int(self.group.domain[-1]), self.lanes)) * self.lanes)
+        pointer, offset = self.right
+        where = self._scratch("packed")
+        base = f"{self._left_width()} * {self.extent(self.depth)} + " if self._left_width() else ""
+        self.write(f"for k in range({self.extent(self.depth)}):")
+        for v, chunk in enumerate(self._chunks(panel)):
+            self.chunk = chunk
+            tail = "" if chunk.count is None else f", {chunk.count}"
+            self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, load({pointer}, {self.position(offset)}{tail}))")
+        self.chunk = None
+        self.packed_right = (base, width)
+
+    def _left_width(self) -> int:
+        """Elements a folded step that the copy of the left operand takes: all rows of the product."""
+        if not self.packs_left:
+            return 0
+        return -(-int(self.group.domain[-2]) // self.step) * self.step  # type: ignore[arg-type]
+
+    def _pack_left(self) -> None:
+        """Copies the rows of this thread's tiles, tile after tile, the rows of a tile side by side at each folded step."""
+        pointer, offset = self.left
+        where = self._scratch("packed")
+        depth, step, rows = self.extent(self.depth), self.step, int(self.group.domain[-2])  # type: ignore[arg-type]
+        self.write("for t in range(lo, hi):")
+        self.write(f"{INDENT}i = t * {step}")
+        self.write(f"{INDENT}for k in range({depth}):")
+        row = self._row_text(offset).replace(" + m", "")
+        count = f", minimum({step}, {rows} - i)" if rows % step else f", {step}" if step != self.lanes else ""
+        self.write(f"{INDENT * 2}store({where}, ((t - lo) * {depth} + k) * {step}, load({pointer}, {row}{count}), {step})")
+        self.packed_left = where
 
     def _known_rows(self, panel: Panel, rows: int) -> None:
         """Equal tiles; the last one may be smaller."""
@@ -157,7 +231,8 @@ class GemmNest(LoopNest):
         if rows % step:
 
             def last() -> None:
-                self.write(f"i = {whole * step} + 0 * hi")
+                self.write(f"t = {whole} + 0 * hi")
+                self.write(f"i = t * {step}")
                 self._tile(panel, rows % step)
 
             self.segment(f"if hi > {whole}:", ("i",), last)
@@ -165,17 +240,14 @@ class GemmNest(LoopNest):
     # --- one tile ------------------------------------------------------------
 
     def _tile(self, panel: Panel, rows: int) -> None:
-        n = self.lanes
-        vectors = range(panel.vectors)
-        starts = [f"c + {v * n}" if panel.start == "c" and v else panel.start if panel.start == "c" else panel.start + v * n for v in vectors]
-        counts = [panel.tail if v == panel.vectors - 1 else None for v in vectors]
+        chunks = self._chunks(panel)
         self.write(f"for m in static({rows}):")
-        for v in vectors:
+        for v in range(len(chunks)):
             self.write(f"{INDENT}acc{v}[m] = zeros({self.dtype})")
-        self._fold(panel, rows, [Chunk(s, c) for s, c in zip(starts, counts, strict=True)])
-        self._epilogue([Chunk(s, c) for s, c in zip(starts, counts, strict=True)], rows)
+        self._fold(rows, chunks)
+        self._epilogue(chunks, rows)
 
-    def _fold(self, panel: Panel, rows: int, chunks: list[Chunk]) -> None:
+    def _fold(self, rows: int, chunks: list[Chunk]) -> None:
         depth = self.extent(self.depth)
         if isinstance(self.depth, int):
             unroll = next(u for u in (UNROLL, 3, 2, 1) if self.depth % u == 0)
@@ -193,18 +265,31 @@ class GemmNest(LoopNest):
             self.write("k = 0")
         for u in range(unroll):
             for v, chunk in enumerate(chunks):
-                self.chunk = chunk
-                pointer, offset = self.right
-                moved = self._shift(offset, "k", u)
-                tail = "" if chunk.count is None else f", {chunk.count}"
-                self.write(f"{pad}b{v} = load({pointer}, {self.position(moved)}{tail})")
-            self.chunk = None
-            pointer, offset = self.left
-            row = self._row_text(self._shift(offset, "k", u))
+                self.write(f"{pad}b{v} = {self._right_vector(v, chunk, u)}")
+            row, pointer = self._left_number(u)
             self.write(f"{pad}for m in static({rows}):")
             self.write(f"{pad}{INDENT}a = splat({pointer}[{row}])")
             for v in range(len(chunks)):
                 self.write(f"{pad}{INDENT}acc{v}[m] = fma(a, b{v}, acc{v}[m])")
+
+    def _right_vector(self, v: int, chunk: Chunk, u: int) -> str:
+        """Vector `v` of the right operand at step k + u."""
+        if self.packed_right is not None:
+            base, width = self.packed_right
+            return f"load(packed, {base}k * {width} + {u * width + v * self.lanes})"
+        self.chunk = chunk
+        pointer, offset = self.right
+        tail = "" if chunk.count is None else f", {chunk.count}"
+        text = f"load({pointer}, {self.position(self._shift(offset, 'k', u))}{tail})"
+        self.chunk = None
+        return text
+
+    def _left_number(self, u: int) -> tuple[str, str]:
+        """(offset, address variable) of the number of row i + m at step k + u."""
+        if self.packed_left is not None:
+            return f"((t - lo) * {self.extent(self.depth)} + k) * {self.step} + {u * self.step} + m", self.packed_left
+        pointer, offset = self.left
+        return self._row_text(self._shift(offset, "k", u)), pointer
 
     def _shift(self, offset: Index, name: str, by: int) -> Index:
         c = self.ranges.coefficient(offset, name)

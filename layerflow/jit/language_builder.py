@@ -1,4 +1,4 @@
-"""Builder: writes the IR text of one function.  Pure instructions with the same text are written once a dominating block."""
+"""Builder: writes the IR text of one function.  Equal pure instructions are written once a dominating block."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ class Builder:
         if value.is_constant and not value.const:
             return Value(type, f"splat ({value.type.code} {value.text})")
         one = self.pure(f"insertelement {type.llvm} poison, {value.type.llvm} {self.text(value)}, i64 0")
-        return Value(type, self.pure(f"shufflevector {type.llvm} {one}, {type.llvm} poison, <{lanes} x i32> zeroinitializer"))
+        return Value(
+            type, self.pure(f"shufflevector {type.llvm} {one}, {type.llvm} poison, <{lanes} x i32> zeroinitializer")
+        )
 
     def typed(self, value: Any, type: Type) -> Value:
         """A Python number as a constant of `type`, or a value that has this type or is splatted to it."""
@@ -158,7 +160,7 @@ class Builder:
         return Value(type, self.pure(f"{instruction} {type.llvm} {x}, {y}"))
 
     def _affine(self, op: str, a: Any, b: Any) -> Any:
-        """Sums and multiples of scalar i64 with the constant kept apart, so that it becomes a displacement; None for others."""
+        """Sums and multiples of scalar i64 with the constant apart, to become a displacement; None for others."""
         if isinstance(a, Value):
             if a.type is not I64:
                 return None
@@ -222,7 +224,9 @@ class Builder:
             if op == "%":
                 return Value(type, self.pure(f"and {type.llvm} {x}, {constant(type, power - 1)}"), 0, True)
             shift = "lshr" if natural else "ashr"
-            return Value(type, self.pure(f"{shift} {type.llvm} {x}, {constant(type, power.bit_length() - 1)}"), 0, natural)
+            return Value(
+                type, self.pure(f"{shift} {type.llvm} {x}, {constant(type, power.bit_length() - 1)}"), 0, natural
+            )
         if not power:
             none = self.pure(f"icmp eq {type.llvm} {y}, {constant(type, 0)}")
             flag = type.named("b1").llvm
@@ -244,7 +248,9 @@ class Builder:
         x, y = self.text(self.typed(a, type)), self.text(self.typed(b, type))
         if type.lanes and not condition.type.lanes:
             condition = self.splat(condition, type.lanes)
-        return Value(type, self.pure(f"select {condition.type.llvm} {condition.text}, {type.llvm} {x}, {type.llvm} {y}"))
+        return Value(
+            type, self.pure(f"select {condition.type.llvm} {condition.text}, {type.llvm} {x}, {type.llvm} {y}")
+        )
 
     # --- memory --------------------------------------------------------------
 
@@ -255,7 +261,10 @@ class Builder:
             const = index
         elif isinstance(index, Value) and not index.type.lanes and index.type.kind in "iu":
             if index.type is not I64:
-                index = Value(I64, self.pure(f"{'sext' if index.type.kind == 'i' else 'zext'} {index.type.llvm} {index.text} to i64"))
+                index = Value(
+                    I64,
+                    self.pure(f"{'sext' if index.type.kind == 'i' else 'zext'} {index.type.llvm} {index.text} to i64"),
+                )
             text = self.pure(f"getelementptr {pointer.element.llvm}, ptr {text}, i64 {index.text}")
             const = index.const
         else:

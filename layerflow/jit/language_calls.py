@@ -59,7 +59,9 @@ def load(b: Builder, p: Pointer, index: Any, count: Any = None) -> Value:
     name, flags = f"llvm.masked.load.{type.suffix}.p0", type.named("b1").llvm
     b.declare(name, f"{type.llvm} @{name}(ptr, {flags}, {type.llvm})")
     zero = "zeroinitializer"
-    return Value(type, b.emit(f"call {type.llvm} @{name}(ptr align {type.size} {where}, {flags} {mask}, {type.llvm} {zero})"))
+    return Value(
+        type, b.emit(f"call {type.llvm} @{name}(ptr align {type.size} {where}, {flags} {mask}, {type.llvm} {zero})")
+    )
 
 
 @function
@@ -186,7 +188,9 @@ def cast(b: Builder, value: Any, element: Type) -> Value:
     text = b.text(value)
     if target.kind == "b":
         zero = constant(source, 0)
-        compare = f"fcmp une {source.llvm} {text}, {zero}" if source.kind == "f" else f"icmp ne {source.llvm} {text}, {zero}"
+        compare = (
+            f"fcmp une {source.llvm} {text}, {zero}" if source.kind == "f" else f"icmp ne {source.llvm} {text}, {zero}"
+        )
         return Value(target, b.pure(compare))
     if source.kind == "f" and target.kind in "iu" and target.size < 4:
         # Through 32 bits, so that values out of range wrap as NumPy's do.
@@ -196,7 +200,12 @@ def cast(b: Builder, value: Any, element: Type) -> Value:
     if source.kind != "f" and target.kind != "f" and source.bits == target.bits:
         return Value(target, text, 0, value.natural and target.kind == "i")
     natural = source.kind in "ub" or value.natural
-    return Value(target, b.pure(f"{_conversion(source, target)} {source.llvm} {text} to {target.llvm}"), 0, natural and target is I64)
+    return Value(
+        target,
+        b.pure(f"{_conversion(source, target)} {source.llvm} {text} to {target.llvm}"),
+        0,
+        natural and target is I64,
+    )
 
 
 def _conversion(source: Type, target: Type) -> str:
@@ -236,7 +245,9 @@ def extract(b: Builder, v: Value, lane: Any) -> Value:
     """One lane as a scalar."""
     if not v.type.lanes:
         return v
-    return Value(v.type.with_lanes(0), b.pure(f"extractelement {v.type.llvm} {v.text}, i64 {b.text(b.typed(lane, I64))}"))
+    return Value(
+        v.type.with_lanes(0), b.pure(f"extractelement {v.type.llvm} {v.text}, i64 {b.text(b.typed(lane, I64))}")
+    )
 
 
 @function
@@ -246,7 +257,9 @@ def insert(b: Builder, v: Value, lane: Any, scalar: Any) -> Value:
     if not v.type.lanes:
         return element
     where = b.text(b.typed(lane, I64))
-    return Value(v.type, b.pure(f"insertelement {v.type.llvm} {v.text}, {element.type.llvm} {b.text(element)}, i64 {where}"))
+    return Value(
+        v.type, b.pure(f"insertelement {v.type.llvm} {v.text}, {element.type.llvm} {b.text(element)}, i64 {where}")
+    )
 
 
 @function

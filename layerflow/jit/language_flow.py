@@ -84,7 +84,11 @@ def loop(f: Frame, assigned: Assigned, index: tuple[str, Any, Any, int] | None, 
     b, before = f.builder, f.scope
     start = carried_value(b, "range", index[1]) if index else None
     stop = b.text(b.typed(index[2], I64)) if index else ""
-    changing = {k: carried_value(b, k, v) for k, v in before.items() if k in assigned and isinstance(v, (Value, Pointer, int, float))}
+    changing = {
+        k: carried_value(b, k, v)
+        for k, v in before.items()
+        if k in assigned and isinstance(v, (Value, Pointer, int, float))
+    }
     entry, head, inside, after = b.label, b.fresh_label("head"), b.fresh_label("body"), b.fresh_label("exit")
     b.jump(head)
     known = b.known
@@ -116,7 +120,9 @@ def loop(f: Frame, assigned: Assigned, index: tuple[str, Any, Any, int] | None, 
         step = b.emit(f"add nsw i64 {i}, {index[3]}")
         b.lines[first + len(phis)] = f"  {i} = phi i64 [ {start.text}, %{entry} ], [ {step}, %{b.label} ]"  # type: ignore[union-attr]
     for at, (key, phi) in enumerate(phis.items()):
-        b.lines[first + at] = f"  {phi.text} = phi {_llvm(phi)} [ {changing[key].text}, %{entry} ], [ {latest[key]}, %{b.label} ]"
+        b.lines[first + at] = (
+            f"  {phi.text} = phi {_llvm(phi)} [ {changing[key].text}, %{entry} ], [ {latest[key]}, %{b.label} ]"
+        )
     b.jump(head)
     b.start(after)
     b.known = known
@@ -158,7 +164,13 @@ def _join(f: Frame, sides: list[tuple[Scope, str, int]], label: str) -> Scope:
     extra: list[list[str]] = [[], []]
     rows = []
     for key, mine, theirs in pending:
-        model = mine if isinstance(mine, (Value, Pointer)) else theirs if isinstance(theirs, (Value, Pointer)) else carried_value(b, key, mine)
+        model = (
+            mine
+            if isinstance(mine, (Value, Pointer))
+            else theirs
+            if isinstance(theirs, (Value, Pointer))
+            else carried_value(b, key, mine)
+        )
         texts = []
         for side, value in enumerate((mine, theirs)):
             # Written elsewhere first: the instructions belong to the end of that side.

@@ -215,7 +215,7 @@ def rsqrt_fast(b: Builder, x: Value) -> Value:
 
 @function
 def recip_fast(b: Builder, x: Value) -> Value:
-    """1 / x within 1 ulp: the estimate and one Newton step; results below the normal range may be off, 0 and inf are exact."""
+    """1 / x within 1 ulp: the estimate and one Newton step; denormal results may be off, 0 and inf are exact."""
     y = _estimate(b, "rcp14", x)
     if y is None:
         return b.binary("/", 1, x)

@@ -47,7 +47,9 @@ def _initialize() -> None:
 def _machine(target: Target) -> llvm.TargetMachine:
     _initialize()
     triple = llvm.Target.from_default_triple()
-    return triple.create_target_machine(cpu=target.name, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True)
+    return triple.create_target_machine(
+        cpu=target.name, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True
+    )
 
 
 def _parse(text: str) -> llvm.ModuleRef:
@@ -67,12 +69,26 @@ def _optimized(texts: Sequence[str], target: Target) -> llvm.ModuleRef:
     machine = _machine(target)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
-    # Kernels are vectors already: LLVM's own vectorizers cost time and find nothing.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    _run_passes(module, machine)
     return module
+
+
+def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """Cleans up each function.
+
+    Kernels arrive as vectors in SSA form, unrolled, with common values shared: the whole of O2 takes half the time of a
+    compilation and the code it leaves runs no faster.  Loops are rotated, for the code generator hoists from those only.
+    """
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_loop_rotate_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
 
 
 def compile_object(texts: Sequence[str], target: Target | None = None) -> bytes:

@@ -54,6 +54,7 @@ class Kernel:
     samples: bool
     private: bool = False
     units: int = 1
+    scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample of the batch
     reads: set[Op] = dataclasses.field(default_factory=set)
 
 

@@ -13,7 +13,7 @@ from layerflow.errors import CompileError
 from layerflow.jit.language_types import type_of
 
 _AVX2 = "+avx,+avx2,+fma,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+bmi,+bmi2,+lzcnt,+f16c,+cx16,+movbe"
-# Newer extensions that no kernel needs: with them two machines would share less, and LLVM's choice of instructions is less tried.
+# Newer extensions that no kernel needs, where LLVM's choice of instructions is less tried.
 _UNUSED = ("amx-", "avx10", "avx512fp16")
 _CACHES = {"L1": (32 << 10), "L2": (512 << 10)}
 
@@ -41,10 +41,11 @@ class Target:
 
     @property
     def attributes(self) -> str:
-        """Function attributes of every kernel; without the widths LLVM would split vectors of 64 bytes on some processors."""
+        """Attributes of every kernel; without the widths LLVM splits vectors of 64 bytes on some processors."""
         width = self.vector_bytes * 8
         return (
-            f'nounwind noinline "no-builtins" "frame-pointer"="none" "target-cpu"="{self.name}" "target-features"="{self.features}" '
+            f'nounwind noinline "no-builtins" "frame-pointer"="none" '
+            f'"target-cpu"="{self.name}" "target-features"="{self.features}" '
             f'"min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"'
         )
 
@@ -65,7 +66,8 @@ def named(name: str) -> Target:
     flags = dict(llvm.get_host_cpu_features())
     l1, l2 = cache_size("L1", 1), cache_size("L2", 2)
     if name == "generic":
-        return Target("generic" if not _is_x86() else "x86-64", "", 16, 16 if _is_x86() else 32, l1, l2)
+        # x86-64-v2: without SSE4.1 rounding would be a call of the C library.
+        return Target("x86-64-v2" if _is_x86() else "generic", "", 16, 16 if _is_x86() else 32, l1, l2)
     wide = all(flags.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
     middle = bool(flags.get("avx2") and flags.get("fma"))
     if (name == "avx512" and not wide) or (name == "avx2" and not middle):
@@ -74,7 +76,9 @@ def named(name: str) -> Target:
         return Target("x86-64", _AVX2, 32, 16, l1, l2)
     if name not in ("native", "avx512"):
         raise CompileError(f"LAYERFLOW_TARGET={name}: expected generic, avx2 or avx512.")
-    features = ",".join(f"{'+' if on else '-'}{f}" for f, on in sorted(flags.items()) if on and not f.startswith(_UNUSED))
+    features = ",".join(
+        f"{'+' if on else '-'}{f}" for f, on in sorted(flags.items()) if on and not f.startswith(_UNUSED)
+    )
     vector_bytes = 64 if wide else 32 if middle else 16
     registers = 32 if wide or not _is_x86() else 16
     return Target(llvm.get_host_cpu_name(), features, vector_bytes, registers, l1, l2, wide)
@@ -97,8 +101,9 @@ def cache_size(level: str, number: int) -> int:
     return _CACHES[level]
 
 
+@functools.cache
 def usable_cpus() -> int:
-    """Processors this process may run on."""
+    """Processors this process may run on, as found at first use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

@@ -38,7 +38,8 @@ ROWS, SEED, STEP, ITERATION = 0, 1, 2, 3  # rows of the batch, seed, step number
 GATHER, ORDER, BATCH, FIRST = 4, 5, 6, 7  # gather on, address of the row order, rows of a full batch, first row of the batch
 TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = 8, 9, 10, 11, 12  # rows in all, first batch, batches to run, counters before them
 LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barrier)
-FIRST_SLOT = 17  # addresses of buffers from here on
+SCRATCH = 17  # address of the thread's own working memory
+FIRST_SLOT = 18  # addresses of buffers from here on
 COUNTERS = {"seed": SEED, "step": STEP, "iteration": ITERATION}
 
 

@@ -34,7 +34,7 @@ from layerflow.layers.core import (
     repeat_vector,
     reshape,
 )
-from layerflow.layers.input_layer import InputLayer, input, input_layer  # noqa: A004 - the guides' name
+from layerflow.layers.input_layer import InputLayer, input, input_layer
 from layerflow.layers.merge import (
     Add,
     Average,
@@ -57,12 +57,58 @@ from layerflow.layers.reading import LAYERS, deserialize
 from layerflow.layers.topology import InputSpec, reset_names
 
 __all__ = [
-    "ELU", "LAYERS", "Activation", "Add", "Average", "Concatenate", "Dense", "Dot", "Dropout", "Flatten", "InputLayer",
-    "InputSpec", "Layer", "LeakyReLU", "Maximum", "Minimum", "Multiply", "PReLU", "Permute", "ReLU", "RepeatVector",
-    "Reshape", "Softmax", "Subtract", "ThresholdedReLU", "activation", "add", "average", "concatenate", "dense", "deserialize",
-    "dot", "dropout", "elu", "flatten", "input", "input_layer", "leaky_relu", "maximum", "minimum", "multiply", "permute",
-    "prelu", "re_lu", "relu", "repeat_vector", "reset_names", "reshape", "softmax", "subtract", "thresholded_relu",
-]  # fmt: skip
+    "ELU",
+    "LAYERS",
+    "Activation",
+    "Add",
+    "Average",
+    "Concatenate",
+    "Dense",
+    "Dot",
+    "Dropout",
+    "Flatten",
+    "InputLayer",
+    "InputSpec",
+    "Layer",
+    "LeakyReLU",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "PReLU",
+    "Permute",
+    "ReLU",
+    "RepeatVector",
+    "Reshape",
+    "Softmax",
+    "Subtract",
+    "ThresholdedReLU",
+    "activation",
+    "add",
+    "average",
+    "concatenate",
+    "dense",
+    "deserialize",
+    "dot",
+    "dropout",
+    "elu",
+    "flatten",
+    "input",
+    "input_layer",
+    "leaky_relu",
+    "maximum",
+    "minimum",
+    "multiply",
+    "permute",
+    "prelu",
+    "re_lu",
+    "relu",
+    "repeat_vector",
+    "reset_names",
+    "reshape",
+    "softmax",
+    "subtract",
+    "thresholded_relu",
+]
 
 for _layer in list(globals().values()):
     if isinstance(_layer, type) and issubclass(_layer, Layer) and _layer is not Layer:

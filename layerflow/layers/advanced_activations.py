@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from layerflow import activations, constraints, initializers, regularizers
 from layerflow.errors import ArgumentError
@@ -43,7 +43,7 @@ class LeakyReLU(Layer):
     """x where x > 0, else alpha x."""
 
     supports_masking = True
-    ALIASES = {"negative_slope": "alpha"}
+    ALIASES: ClassVar[Mapping[str, str]] = {"negative_slope": "alpha"}
 
     def __init__(self, alpha: float = 0.3, **kwargs: Any):
         super().__init__(**kwargs)

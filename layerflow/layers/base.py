@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from layerflow import activations, config, constraints, initializers, registry, regularizers
+from layerflow import activations, config, registry, regularizers
 from layerflow.errors import (
     ArgumentError,
     LayerflowError,
@@ -24,50 +18,29 @@ from layerflow.errors import (
     UnknownArgumentError,
 )
 from layerflow.graph import ops, trace
-from layerflow.graph import variable as variables
 from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import SymbolicTensor, layer_scope
 from layerflow.graph.tensor import tensor, wrap
 from layerflow.graph.variable import Variable
+from layerflow.layers.signatures import (
+    as_list,
+    call_parameters,
+    checked_shape,
+    dtype_name,
+    is_nested_numbers,
+    several,
+    single,
+)
 from layerflow.layers.topology import InputSpec, Node, Origin, UserShape, checked_name, layer_name
+from layerflow.layers.weighted import Weighted, revision, touch, weights_from
 
-# Set while a file is loaded: (name, shape, dtype) -> first value of a weight, in place of its initializer.
-_weight_source: ContextVar[Callable[..., np.ndarray] | None] = ContextVar("layerflow_weight_source", default=None)
-_revision = itertools.count(1)
-_latest = [0]
+__all__ = ["Layer", "as_list", "revision", "single", "touch", "weights_from"]
 
 
-def revision() -> int:
-    """A number that changes whenever something becomes trainable or frozen, or a model is rebuilt, anywhere."""
-    return _latest[0] + variables.revision()
+class Layer(Weighted):
+    """Base of layers.
 
-
-def touch() -> None:
-    """Changes `revision()`."""
-    _latest[0] = next(_revision)
-
-
-@contextlib.contextmanager
-def weights_from(source: Callable[..., np.ndarray]) -> Iterator[None]:
-    """Inside, new weights take their first values from `source(name, shape, dtype)`."""
-    token = _weight_source.set(source)
-    try:
-        yield
-    finally:
-        _weight_source.reset(token)
-
-
-def as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def single(values: Sequence[Any]) -> Any:
-    """The only element, or the list."""
-    return values[0] if len(values) == 1 else list(values)
-
-
-class Layer(registry.Configurable):
-    """Base of layers.  A custom layer overrides `call`, and `build` if it has weights; both may use plain NumPy functions.
+    A custom layer overrides `call`, and `build` if it has weights; both may use plain NumPy functions.
 
     >>> class Swish(lf.layers.Layer):
     ...     def build(self, input_shape):
@@ -86,7 +59,7 @@ class Layer(registry.Configurable):
         activity_regularizer: penalty on the outputs, added to the loss (divided by the batch size).
     """
 
-    BASE_ARGUMENTS = {
+    BASE_ARGUMENTS: ClassVar[Mapping[str, str]] = {
         registry.fold(name): name
         for name in (
             "name",
@@ -124,40 +97,20 @@ class Layer(registry.Configurable):
         if unknown:
             raise UnknownArgumentError(f"{self.get_class_name()}: unknown arguments {', '.join(unknown)}.")
         self.name = layer_name(self.get_class_name()) if name is None else checked_name(name)
-        self.dtype = np.dtype(_dtype_name(dtype) or input_dtype or config.floatx())
+        self.dtype = np.dtype(dtype_name(dtype) or input_dtype or config.floatx())
         if batch_input_shape is None and input_shape is not None:
-            batch_input_shape = [batch_size, *_shape(self.name, input_shape)]
+            batch_input_shape = [batch_size, *checked_shape(self.name, input_shape)]
         self.batch_input_shape: UserShape | None = (
-            None if batch_input_shape is None else _shape(self.name, batch_input_shape)
+            None if batch_input_shape is None else checked_shape(self.name, batch_input_shape)
         )
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.inbound_nodes: list[Node] = []
         self.built = False
-        self._trainable = bool(trainable)
-        self._initial_weights = weights
-        self._trainable_weights: list[Variable] = []
-        self._non_trainable_weights: list[Variable] = []
-        self._losses: list[Callable[[], Any]] = []
-        self._sublayers: list[Layer] = []
-        self._owner: tuple[Layer, str] | None = None
-        self._disposed = False
+        self._setup_weights(trainable, weights)
 
     def _made(self) -> None:
         if "inbound_nodes" not in self.__dict__:
             raise ModelError(f"{type(self).__name__}.__init__ must call super().__init__() first.")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and "_sublayers" in self.__dict__:
-            for number, item in enumerate(as_list(value)):
-                if isinstance(item, Layer) and item not in self._sublayers:
-                    self._sublayers.append(item)
-                    item._owner = (self, f"{name}_{number}" if isinstance(value, (list, tuple)) else name)
-        object.__setattr__(self, name, value)
-
-    @property
-    def path(self) -> str:
-        """What names of weights start with: the layer's name; for an attribute of another layer that one's path and its own."""
-        return f"{self._owner[0].path}/{self._owner[1]}" if self._owner else self.name
 
     def __repr__(self) -> str:
         return f"<{self.get_class_name()} {self.name!r}>"
@@ -173,7 +126,7 @@ class Layer(registry.Configurable):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape(s) of the outputs, batch included; found by tracing `call`."""
-        shapes = [tuple(s) for s in input_shape] if _several(input_shape) else [tuple(input_shape)]
+        shapes = [tuple(s) for s in input_shape] if several(input_shape) else [tuple(input_shape)]
         self._build_once(shapes)
         outputs, _ = self._trace([ops.placeholder(shape, self.dtype) for shape in shapes], {})
         return single([tuple(y.shape) for y in outputs])
@@ -181,134 +134,6 @@ class Layer(registry.Configurable):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Mask of the outputs: that of the (first) input if the layer supports masks, else none."""
         return (mask[0] if isinstance(mask, (list, tuple)) else mask) if self.supports_masking else None
-
-    # Weights
-
-    def add_weight(
-        self,
-        name: str,
-        shape: Sequence[int],
-        dtype: Any = None,
-        initializer: Any = None,
-        regularizer: Any = None,
-        trainable: bool = True,
-        constraint: Any = None,
-    ) -> Variable:
-        """A weight of this layer, named `<layer>/<name>`.
-
-        Args:
-            shape: all extents known.
-            dtype: by default the layer's.  An initializer's name is taken for what it is here.
-            initializer: zeros by default.
-        """
-        if isinstance(dtype, str) and dtype in initializers.INITIALIZERS:
-            dtype, initializer = None, dtype
-        full = f"{self.path}/{name}"
-        if any(w.name == full for w in self._trainable_weights + self._non_trainable_weights):
-            raise ModelError(
-                f"{self.name}: a weight named {name!r} exists already; give every weight a name of its own."
-            )
-        shape = self._weight_shape(name, shape)
-        dtype = np.dtype(dtype or self.dtype)
-        source = _weight_source.get()
-        if source is not None:
-            value = source(full, shape, dtype)
-        else:
-            value = initializers.get(initializer or "zeros")(shape, dtype)
-        weight = Variable(
-            np.broadcast_to(np.asarray(value), shape),
-            trainable and self._trainable,
-            full,
-            dtype,
-            constraints.get(constraint),
-        )
-        penalty = regularizers.get(regularizer)
-        if penalty is not None:
-            self._losses.append(functools.partial(_penalty, penalty, weight))
-        (self._trainable_weights if trainable else self._non_trainable_weights).append(weight)
-        touch()
-        return weight
-
-    def _weight_shape(self, name: str, shape: Sequence[Any]) -> tuple[int, ...]:
-        if any(n is None or int(n) < 0 for n in shape):
-            raise ShapeError(
-                f"{self.name}: the weight {name!r} would have shape {text(shape)}; the input's last axes must be known to build it."
-            )
-        full = tuple(int(n) for n in shape)
-        if math.prod(full) * self.dtype.itemsize > 2**40:
-            raise ShapeError(f"{self.name}: the weight {name!r} of shape {text(full)} would take more than a terabyte.")
-        return full
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes the weights; may be set at any time, also for models and nested layers."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for weight in self._trainable_weights:
-            weight.trainable = bool(value)
-        for layer in self._sublayers:
-            layer.trainable = value
-        touch()
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        if not self._trainable:
-            return []
-        return [w for w in self._trainable_weights if w.trainable] + [
-            w for s in self._sublayers for w in s.trainable_weights
-        ]
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        frozen = [w for w in self._trainable_weights if not (self._trainable and w.trainable)]
-        inner = [w for s in self._sublayers for w in (s.non_trainable_weights if self._trainable else s.weights)]
-        return frozen + self._non_trainable_weights + inner
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All weights: those made trainable first.  Freezing does not change the order."""
-        return [w for trainable in (True, False) for w in self._made_weights(trainable)]
-
-    def _made_weights(self, trainable: bool) -> list[Variable]:
-        """The weights that were made trainable (or not), frozen or not, with those of inner layers."""
-        own = self._trainable_weights if trainable else self._non_trainable_weights
-        return own + [w for s in self._sublayers for w in s._made_weights(trainable)]
-
-    @property
-    def losses(self) -> list[Callable[[], Any]]:
-        """Functions without arguments that give the penalties on the weights, as scalars of the current trace."""
-        return self._losses + [loss for s in self._sublayers for loss in s.losses]
-
-    def get_weights(self, trainable_only: bool = False) -> list[np.ndarray]:
-        """Copies of the values, in the order of `weights`."""
-        return [w.numpy() for w in (self.trainable_weights if trainable_only else self.weights)]
-
-    def set_weights(self, values: Sequence[Any]) -> None:
-        """Assigns values in the order of `weights`; nothing is changed if a shape does not fit."""
-        targets = self.weights
-        if len(values) != len(targets):
-            raise ShapeError(
-                f"{self.name}.set_weights: {len(values)} arrays arrive, the layer has {len(targets)} weights."
-            )
-        arrays = [np.asarray(value) for value in values]
-        for weight, array in zip(targets, arrays, strict=True):
-            if weight.shape != array.shape:
-                raise ShapeError(
-                    f"{self.name}.set_weights: {weight.name} has shape {list(weight.shape)}, the values {list(array.shape)}."
-                )
-        for weight, array in zip(targets, arrays, strict=True):
-            weight.assign(array)
-
-    def count_params(self) -> int:
-        """Number of elements of all weights."""
-        if not self.built:
-            raise NotBuiltError(
-                f"{self.name} has no weights yet: apply it to an input, or give it an input_shape, first."
-            )
-        return sum(math.prod(w.shape) for w in self.weights)
 
     # Calls
 
@@ -325,7 +150,7 @@ class Layer(registry.Configurable):
         """
         if self._disposed:
             raise ModelError(f"{self.name} was disposed of; make a new layer.")
-        given = as_list(inputs) if not _is_nested_numbers(inputs) else [inputs]
+        given = as_list(inputs) if not is_nested_numbers(inputs) else [inputs]
         symbolic = [isinstance(x, SymbolicTensor) for x in given]
         if trace.is_tracing():
             return self._nested_call(given, kwargs)
@@ -365,8 +190,8 @@ class Layer(registry.Configurable):
         for x in inputs:
             if x.source is None:
                 raise ModelError(
-                    f"{self.name}: its input {x!r} was not made by a layer. Use layers for it (lf.layers.add, ...), or do the "
-                    "computation in `call` of a layer of your own."
+                    f"{self.name}: its input {x!r} was not made by a layer. Use layers for it (lf.layers.add, ...), "
+                    "or do the computation in `call` of a layer of your own."
                 )
         shapes = [tuple(x.shape) for x in inputs]
         self._prepare(shapes)
@@ -374,7 +199,9 @@ class Layer(registry.Configurable):
         self._compare_declared(shapes, outputs)
         number = len(self.inbound_nodes)
         name = f"{self.name}/{self.name}" + (f"_{number}" if number else "")
-        results = [ops.placeholder(y.op.shape, y.dtype, name) for y in outputs]
+        # The shapes of the ops, not of the symbols: they keep extents such as twice the batch.
+        shapes_with_batch: list[Any] = [y.op.shape for y in outputs]
+        results = [ops.placeholder(s, y.dtype, name) for s, y in zip(shapes_with_batch, outputs, strict=True)]
         node = Node(self, inputs, results, dict(kwargs))
         for position, result in enumerate(results):
             result.source = Origin(self, node.index, position)
@@ -385,7 +212,7 @@ class Layer(registry.Configurable):
         if type(self).compute_output_shape in (Layer.compute_output_shape,):
             return
         declared = self.compute_output_shape(single(input_shapes))
-        listed = [tuple(s) for s in declared] if _several(declared) else [tuple(declared)]
+        listed = [tuple(s) for s in declared] if several(declared) else [tuple(declared)]
         for said, output in zip(listed, outputs, strict=False):
             if len(said) != len(output.shape) or any(
                 a != b for a, b in zip(said, output.shape, strict=True) if a is not None and b is not None
@@ -451,7 +278,7 @@ class Layer(registry.Configurable):
         return outputs, out_mask if isinstance(out_mask, list) else [out_mask] * len(outputs)
 
     def _call(self, inputs: list[Any], masks: list[Any], training: bool | None, kwargs: Mapping[str, Any]) -> Any:
-        names, required, open_ended = _call_parameters(type(self).call)
+        names, required, open_ended = call_parameters(type(self).call)
         given = {k: v for k, v in kwargs.items() if v is not None}
         if len(required) > 1:
             # TF.js's form call(inputs, kwargs): the second argument is a dictionary.
@@ -481,7 +308,7 @@ class Layer(registry.Configurable):
             raise NotBuiltError(f"{self.name} was never called on a symbol, so it has no {what}.")
         if len(nodes) > 1:
             raise AttributeError(
-                f"{self.name} has {len(nodes)} inbound nodes, so 'layer {what}' is ill-defined; use get_{what}_at(index)."
+                f"{self.name} has {len(nodes)} inbound nodes: 'layer {what}' is ill-defined; use get_{what}_at(index)."
             )
         return nodes[0]
 
@@ -532,64 +359,3 @@ class Layer(registry.Configurable):
         if isinstance(made, registry.Configurable) and not isinstance(made, Layer):
             return registry.serialize_value(made)
         return activations.name_of(made) or registry.serialize_value(given)
-
-    def dispose(self) -> dict[str, int]:
-        """Gives the weights up; the layer cannot be used afterwards."""
-        if self._disposed:
-            raise ModelError(f"{self.name} was disposed of already.")
-        count = len(self.weights)
-        self._disposed = True
-        self._trainable_weights, self._non_trainable_weights, self._losses = [], [], []
-        touch()
-        return {"ref_count_after_dispose": 0, "num_disposed_variables": count}
-
-
-def _penalty(regularizer: Callable[[Any], Any], weight: Variable) -> Any:
-    return regularizer(weight)
-
-
-@functools.cache
-def _call_parameters(call: Callable) -> tuple[list[str], list[str], bool]:
-    """Names of the parameters of `call`, those without default, and whether it takes any keyword."""
-    parameters = list(inspect.signature(call).parameters.values())[1:]
-    plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
-    required = [
-        p.name
-        for p in plain
-        if p.default is p.empty and p.name not in ("training", "mask") and p.kind is not p.KEYWORD_ONLY
-    ]
-    return [p.name for p in plain], required, any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _several(shape: Any) -> bool:
-    """True for a list of shapes."""
-    return len(shape) > 0 and isinstance(shape[0], (list, tuple))
-
-
-def _is_nested_numbers(inputs: Any) -> bool:
-    """True for an input written as (nested) lists of numbers."""
-    while isinstance(inputs, (list, tuple)):
-        if not inputs:
-            return True
-        inputs = inputs[0]
-        if isinstance(inputs, (int, float, bool, np.generic)):
-            return True
-    return False
-
-
-def _shape(layer: str, shape: Any) -> UserShape:
-    try:
-        listed = [shape] if isinstance(shape, (int, np.integer)) else list(shape)
-        out = tuple(None if n is None else int(n) for n in listed)
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"{layer}: {shape!r} is no shape; write a list of numbers, such as input_shape=[784]."
-        ) from None
-    if any(n is not None and n < 0 for n in out):
-        raise ArgumentError(f"{layer}: the shape {list(out)} has a negative extent; use None for an unknown one.")
-    return out
-
-
-def _dtype_name(dtype: Any) -> Any:
-    """The dtype, also of Keras 3's way to write one ({class_name: DTypePolicy, config: {name}})."""
-    return dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype

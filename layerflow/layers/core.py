@@ -176,9 +176,10 @@ class Reshape(Layer):
         known = math.prod(n for n in self.target_shape if n != -1)
         given = None if None in x.shape[1:] else math.prod(x.shape[1:])
         if given is not None and (given % known if -1 in self.target_shape and known else given != known):
+            takes = f"a multiple of {known}" if -1 in self.target_shape else str(known)
             raise ShapeError(
-                f"{self.name}: total size of new array must be unchanged: an example of shape {text(x.shape[1:])} has {given} elements, "
-                f"target_shape {list(self.target_shape)} takes {'a multiple of ' if -1 in self.target_shape else ''}{known}."
+                f"{self.name}: total size of new array must be unchanged: an example of shape {text(x.shape[1:])} "
+                f"has {given} elements, target_shape {list(self.target_shape)} takes {takes}."
             )
         if given is not None and -1 in self.target_shape:
             return ops.reshape(x, (x.shape[0], *(given // known if n == -1 else n for n in self.target_shape)))

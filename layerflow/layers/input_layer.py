@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from layerflow.errors import ArgumentError, ModelError
 from layerflow.graph import ops
@@ -24,7 +24,7 @@ class InputLayer(Layer):
     """
 
     owns_first_node = True
-    ALIASES = {"shape": "input_shape", "batch_shape": "batch_input_shape"}
+    ALIASES: ClassVar[Mapping[str, str]] = {"shape": "input_shape", "batch_shape": "batch_input_shape"}
 
     def __init__(self, sparse: bool = False, **kwargs: Any):
         shape, batch_shape = kwargs.get("input_shape"), kwargs.get("batch_input_shape")
@@ -61,7 +61,7 @@ input_layer = factory(InputLayer)
 
 
 @accepts_camel_case
-def input(  # noqa: A001 - the guides' name
+def input(
     shape: Sequence[int | None] | None = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,

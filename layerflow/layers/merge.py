@@ -38,9 +38,7 @@ class Merge(Layer):
 
     def call(self, inputs):
         if not isinstance(inputs, (list, tuple)) or len(inputs) < 2:
-            raise ArgumentError(
-                f"{self.name} merges a list of at least 2 inputs, got {len(inputs) if isinstance(inputs, (list, tuple)) else 1}."
-            )
+            raise ArgumentError(f"{self.name} merges a list of at least 2 inputs: call it with [a, b].")
         try:
             return functools.reduce(self.merge, _same_rank(self.name, inputs))
         except ValueError as error:
@@ -123,7 +121,8 @@ class Concatenate(Layer):
         if len(others) > 1:
             listed = ", ".join(text(s) for s in shapes)
             raise ShapeError(
-                f"{self.name}: inputs of shapes {listed} differ in another axis than {self.axis}, along which they are joined."
+                f"{self.name}: inputs of shapes {listed} differ in another axis than {self.axis}, "
+                "the one they are joined along."
             )
         return ops.concatenate(list(inputs), self.axis)
 
@@ -161,8 +160,8 @@ class Dot(Layer):
         axes = [axis % len(x.shape) for axis, x in zip(over, inputs, strict=True)]
         if not all(2 <= len(x.shape) <= 3 for x in inputs) or 0 in axes or a.shape[axes[0]] != b.shape[axes[1]]:
             raise ShapeError(
-                f"{self.name}: cannot sum products of shapes {text(a.shape)} and {text(b.shape)} over axes {list(over)}: "
-                "the inputs need 2 or 3 axes, and equal extents (not the batch) there."
+                f"{self.name}: cannot sum products of shapes {text(a.shape)} and {text(b.shape)} over axes "
+                f"{list(over)}: the inputs need 2 or 3 axes, and equal extents (not the batch) there."
             )
         if self.normalize:
             a, b = (ops.l2_normalize(x, axis, config.epsilon()) for x, axis in zip((a, b), axes, strict=True))

@@ -1,4 +1,4 @@
-"""Layers from {class_name, config} entries of files.  Only known and registered classes are made; nothing is imported."""
+"""Layers from {class_name, config} entries of files: known and registered classes only; nothing is imported."""
 
 from __future__ import annotations
 

@@ -115,6 +115,6 @@ def layer_name(class_name: str) -> str:
 def checked_name(name: Any) -> str:
     if not isinstance(name, str) or not _VALID.fullmatch(name):
         raise ArgumentError(
-            f"{name!r} is no valid layer name: it must start with a letter or digit, followed by letters, digits and -._/ only."
+            f"{name!r} is no valid layer name: a letter or digit comes first, then letters, digits and -._/ only."
         )
     return name

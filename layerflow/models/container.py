@@ -179,7 +179,7 @@ class Container(Layer):
     def _check_inputs(self, shapes: list[Any]) -> None:
         if len(shapes) != len(self.inputs):
             raise ArgumentError(
-                f"{self.name} expects {len(self.inputs)} inputs ({', '.join(self.input_names)}), but it received {len(shapes)}."
+                f"{self.name} expects {len(self.inputs)} inputs ({', '.join(self.input_names)}), got {len(shapes)}."
             )
         for shape, expected, name in zip(shapes, self.inputs, self.input_names, strict=True):
             wanted = tuple(expected.shape)
@@ -228,7 +228,7 @@ def _check_tensors(name: str, inputs: list[Any], outputs: list[Any]) -> None:
     for tensor in [*inputs, *outputs]:
         if not isinstance(tensor, SymbolicTensor):
             raise ArgumentError(
-                f"{name}: inputs and outputs must be symbols (from lf.input and layer.apply), got {type(tensor).__name__}."
+                f"{name}: inputs and outputs must be symbols (of lf.input, layer.apply), got {type(tensor).__name__}."
             )
         if tensor.source is None:
             raise ModelError(f"{name}: {tensor!r} was not made by a layer; outputs must come from layers.")
@@ -237,5 +237,5 @@ def _check_tensors(name: str, inputs: list[Any], outputs: list[Any]) -> None:
     for tensor in inputs:
         if not isinstance(tensor.source.layer, InputLayer):
             raise ArgumentError(
-                f"{name}: inputs of a model must come from lf.input; {tensor.name!r} is the output of {tensor.source.layer.name!r}."
+                f"{name}: inputs of a model must come from lf.input; {tensor.name!r} is an output of a layer."
             )

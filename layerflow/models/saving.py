@@ -157,7 +157,7 @@ def _optimizer_state(model: Any) -> list[tuple[str, np.ndarray, str | None]]:
 @accepts_camel_case
 def load_layers_model(
     path: Any, custom_objects: Mapping[str, Any] | None = None, strict: bool = True, compile: bool = True
-) -> Any:  # noqa: A002
+) -> Any:
     """Loads a model that TF.js, its converter or layerflow wrote.
 
     Args:
@@ -185,7 +185,7 @@ def load_layers_model(
 
 
 def _first_values(entries: Mapping[str, artifacts.Entry], strict: bool) -> Any:
-    """What new weights start from: zeros that the file has data for, so that no file can ask for more memory than it has."""
+    """What new weights start from: zeros that the file has data for: it cannot ask for more memory than that."""
     sizes: dict[str, set[tuple[int, ...]]] = {}
     for name, entry in entries.items():
         for spelling in {name, re.sub(r"_\d+$", "", name), _without_cell(name)}:

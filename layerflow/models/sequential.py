@@ -8,7 +8,7 @@ from typing import Any
 from layerflow.errors import ArgumentError, ModelError, NotBuiltError
 from layerflow.layers import LAYERS
 from layerflow.layers.base import Layer, as_list, touch
-from layerflow.layers.input_layer import InputLayer, input  # noqa: A004 - the guides' name
+from layerflow.layers.input_layer import InputLayer, input
 from layerflow.layers.topology import new_name
 from layerflow.models import topology_json
 from layerflow.models.functional import Model
@@ -155,7 +155,8 @@ class Sequential(Model):
 def _check_nested(name: str, model: Model) -> None:
     if len(as_list(model.inputs)) != 1 or len(as_list(model.outputs)) != 1:
         raise ArgumentError(
-            f"{name}: the model {model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; it must have one of each."
+            f"{name}: the model {model.name!r} must have one input and one output to be a layer here, it has "
+            f"{len(model.inputs)} and {len(model.outputs)}."
         )
 
 

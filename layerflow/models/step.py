@@ -158,13 +158,17 @@ class Step:
         Returns:
             One number a name of `names`: loss and metrics of this batch (before the update).
         """
+        return np.array(self.numbers(xs, ys, ws), config.floatx())
+
+    def numbers(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None) -> list[float]:
+        """As `run`, with the results as Python numbers."""
         if ws is None:
             results = self._directly([*xs, *ys], xs, ys)
             if results is not None:
                 if self.mode == "train":
                     self.model.optimizer.iterations += 1
-                return np.array([float(r[0]) for r in results], results[0].dtype)
-        return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0]
+                return [r.item() for r in results]
+        return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0].tolist()
 
     def _directly(self, arrays: list[np.ndarray], xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """One batch by the short way, if the arrays can be used where they are."""

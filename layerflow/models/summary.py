@@ -10,7 +10,7 @@ from layerflow.errors import ShapeError
 from layerflow.graph.shapes import text
 from layerflow.registry import option
 
-# Line length and ends of columns: (sequential, general).  The guides print 65 characters with columns that end at 29, 55 and 65.
+# Line length and ends of columns: (sequential, general).
 _LAYOUTS = {
     "guide": ((65, (29, 55, 65)), (98, (29, 55, 65, 98))),
     "tfjs4": ((90, (0.32, 0.61, 0.89, 1.0)), (115, (0.24, 0.48, 0.70, 0.80, 1.0))),
@@ -33,7 +33,8 @@ def lines(model: Any, line_length: int | None, positions: Sequence[float] | None
     length = line_length or length
     ends = list(positions if positions is not None else ends)
     if ends[-1] <= 1:
-        ends = [math.floor(length * end) for end in ends]
+        ends = [length * end for end in ends]
+    ends = [math.floor(end) for end in ends]
     headers = _HEADERS[style] + (["Receives inputs"] if general else [])
     out = ["_" * length, row(headers, ends, style), "=" * length]
     layers = model.layers
@@ -62,7 +63,7 @@ def is_sequential_like(model: Any) -> bool:
 
 
 def row(fields: Sequence[str], ends: Sequence[int], style: str) -> str:
-    """Fields cut and padded to their columns; a column gives its last character up for a space before the next field."""
+    """Fields cut and padded to their columns; a column gives up its last character for a space before the next."""
     line = ""
     for number, entry in enumerate(fields[: len(ends)]):
         if number:

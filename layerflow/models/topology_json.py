@@ -121,13 +121,12 @@ def _call_all(layers: Mapping[str, Layer], waiting: Mapping[str, list[Any]]) -> 
 
 def _listed(call: Any) -> list[Any]:
     """The references of one call; a malformed one is refused."""
-    if (
-        isinstance(call, list)
-        and call
-        and all(isinstance(r, list) and len(r) >= 3 and isinstance(r[0], str) for r in call)
-    ):
-        if all(isinstance(r[1], int) and isinstance(r[2], int) for r in call):
-            return call
+
+    def well_formed(r: Any) -> bool:
+        return isinstance(r, list) and len(r) >= 3 and [type(part) for part in r[:3]] == [str, int, int]
+
+    if isinstance(call, list) and call and all(map(well_formed, call)):
+        return call
     raise LoadError(
         f"inbound_nodes: {str(call)[:80]} is no list of [layer, node, tensor, arguments].", "invalid_topology"
     )

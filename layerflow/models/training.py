@@ -280,7 +280,8 @@ class Trainable:
             and _plain(y, direct.dtype, direct.y_shape)
             and len(x) == len(y)
         ):
-            return _numbers(direct.call([x], [y], None))
+            numbers = direct.call([x], [y])
+            return numbers[0] if len(numbers) == 1 else numbers
         return self._one_batch("train", x, y, sample_weight, class_weight)
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -355,7 +356,7 @@ class Trainable:
         if len(slots) != 1 or outputs != 1 or not known or not floats or any(slot.classes for slot in targets):
             return None
         step = self.step(mode)
-        call = step.run if mode == "train" else step.predict
+        call = step.numbers if mode == "train" else step.predict
         return _Direct(call, slots[0].dtype, shapes[0], shapes[-1])  # type: ignore[arg-type]
 
     def _compiled_as(self, method: str) -> Compilation:

@@ -73,8 +73,8 @@ def arrange(inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor])
     """The layer graph between inputs and outputs.
 
     Raises:
-        ModelError: a cycle; an output that depends on a tensor that is no input; an input that no output depends on; two
-            layers of one name.
+        ModelError: a cycle; an output that depends on a tensor that is no input; an input that no output depends on;
+            two layers of one name.
     """
     nodes = walk(outputs, inputs)
     _check_connected(nodes, inputs, outputs)
@@ -120,7 +120,7 @@ def _check_connected(
     for node in nodes:
         if node.is_source and any(id(y) not in given for y in node.outputs):
             raise ModelError(
-                f"graph disconnected: the outputs need {node.layer.name!r}, which is not among the inputs of the model. "
+                f"graph disconnected: the outputs need {node.layer.name!r}, which is not among the inputs. "
                 f"Add it to inputs. Layers reached before it: {', '.join(reached) or 'none'}."
             )
         known.update(id(y) for y in node.outputs)
@@ -129,7 +129,8 @@ def _check_connected(
         if id(tensor) not in known:
             names = ", ".join(repr(y.source.layer.name) for y in outputs)
             raise ModelError(
-                f"graph disconnected: no output ({names}) depends on the input {tensor.source.layer.name!r}. Leave it out, or connect it."
+                f"graph disconnected: no output ({names}) depends on the input {tensor.source.layer.name!r}. "
+                "Leave it out, or connect it."
             )
 
 
@@ -137,5 +138,6 @@ def _check_names(layers: Sequence[Any]) -> None:
     for name, count in Counter(layer.name for layer in layers).items():
         if count > 1:
             raise ModelError(
-                f"the name {name!r} is used {count} times in the model; all layer names should be unique. Give one another name=."
+                f"the name {name!r} is used {count} times in the model; all layer names should be unique. "
+                "Give one another name=."
             )

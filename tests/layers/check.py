@@ -13,8 +13,16 @@ from layerflow.models.functional import model
 from layerflow.models.saving import load_layers_model
 
 
-def check_layer(cls, settings: dict, *shapes: tuple[int, ...], output: tuple[int, ...], gradient: bool = True, tmp_path=None, low=-1.0):
-    """Config round trip, symbolic shape = eager shape, eager = compiled, gradients = finite differences, save and load."""
+def check_layer(
+    cls,
+    settings: dict,
+    *shapes: tuple[int, ...],
+    output: tuple[int, ...],
+    gradient: bool = True,
+    tmp_path=None,
+    low=-1.0,
+):
+    """Config round trip, symbolic = eager shape, eager = compiled, gradients = differences, save and load."""
     rng = np.random.default_rng(3)
     arrays = [rng.uniform(low, 1.0, s) for s in shapes]
     layer = cls(**settings)

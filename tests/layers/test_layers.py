@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from layers.check import check_gradients, check_layer
 
 from layerflow import layers as L
 from layerflow.errors import ArgumentError, ModelError, ShapeError, UnknownArgumentError, UnknownNameError
-from layerflow.graph import ops
+from layerflow.graph.tensor import tensor
 from layerflow.registry import custom_objects
-
-from layers.check import check_gradients, check_layer
 
 CASES = [
     (L.Dense, {"units": 4}, [(2, 3)], (2, 4)),
@@ -95,7 +94,8 @@ def test_custom_layers(tmp_path):
     x = np.ones((2, 3))
     np.testing.assert_allclose(layer(x, training=True), 3 * layer(x), rtol=1e-6)
     layer.trainable = False
-    assert layer.trainable_weights == [] and not layer.inner.trainable
+    assert layer.trainable_weights == []
+    assert not layer.inner.trainable
 
 
 def test_the_custom_layer_of_the_guides():
@@ -112,7 +112,7 @@ def test_factories_and_both_spellings_make_the_same_layer():
 
 
 def test_activation_prints_as_in_the_guides(capsys):
-    L.activation(activation="relu").apply(ops.Tensor((4,), buffer=np.float32([-2, 1, 0, 5]), dtype=np.float32)).print()
+    L.activation(activation="relu").apply(tensor([-2, 1, 0, 5])).print()
     assert capsys.readouterr().out == "[0., 1., 0., 5.]\n"
 
 
@@ -128,7 +128,9 @@ def test_dropout_acts_in_training_only():
 
 def test_activity_regularizer_is_collected():
     x = L.input(shape=[3])
-    layer = L.dense(units=3, kernel_initializer="identity", activity_regularizer={"class_name": "L1", "config": {"l1": 1}})
+    layer = L.dense(
+        units=3, kernel_initializer="identity", activity_regularizer={"class_name": "L1", "config": {"l1": 1}}
+    )
     net = layer(x).source.layer
     penalties = []
     net.forward([np.full((2, 3), 2.0, np.float32)], [None], True, penalties)

@@ -28,8 +28,11 @@ def test_names_weights_and_layers():
     assert [layer.name for layer in net.layers] == ["input1", "dense_Dense1", "dense_Dense2"]
     assert net.name == "model1"
     assert [(w.name, w.shape) for w in net.weights] == [
-        ("dense_Dense1/kernel", (784, 32)), ("dense_Dense1/bias", (32,)), ("dense_Dense2/kernel", (32, 10)), ("dense_Dense2/bias", (10,)),
-    ]  # fmt: skip
+        ("dense_Dense1/kernel", (784, 32)),
+        ("dense_Dense1/bias", (32,)),
+        ("dense_Dense2/kernel", (32, 10)),
+        ("dense_Dense2/bias", (10,)),
+    ]
     assert net.count_params() == 25450
     assert [layer.name for layer in net.input_layers] == ["input1"]
     assert [layer.name for layer in net.output_layers] == ["dense_Dense2"]

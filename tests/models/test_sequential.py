@@ -60,9 +60,17 @@ def test_an_input_layer_may_come_first():
     ("make", "error", "words"),
     [
         (lambda: sequential([L.dense(units=1)]), ArgumentError, "needs an input_shape"),
-        (lambda: sequential([L.dense(units=1, input_shape=[2], name="a"), L.dense(units=1, name="a")]), ModelError, "'a'"),
-        (lambda: sequential([L.dense(units=1, input_shape=[2]), L.permute(dims=[2, 1])]), ShapeError, "permute.*3 axes"),
-        (lambda: sequential().add("dense"), ArgumentError, "takes a layer"),
+        (
+            lambda: sequential([L.dense(units=1, input_shape=[2], name="a"), L.dense(units=1, name="a")]),
+            ModelError,
+            "'a'",
+        ),
+        (
+            lambda: sequential([L.dense(units=1, input_shape=[2]), L.permute(dims=[2, 1])]),
+            ShapeError,
+            "permute.*3 axes",
+        ),
+        (lambda: Sequential.add(sequential(), np.ones(1)), ArgumentError, "takes a layer"),
         (lambda: sequential().count_params(), NotBuiltError, "no layers"),
     ],
 )

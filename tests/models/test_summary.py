@@ -34,7 +34,9 @@ def text(net, *args, **kwargs):
 
 
 def mlp():
-    return sequential([L.dense(units=32, activation="relu", input_shape=[784]), L.dense(units=10, activation="softmax")])
+    return sequential(
+        [L.dense(units=32, activation="relu", input_shape=[784]), L.dense(units=10, activation="softmax")]
+    )
 
 
 def test_the_guides_text():

@@ -22,14 +22,23 @@ TFJS = Path(os.environ.get("LAYERFLOW_TFJS", "/work/env/tfjs/node_modules/@tenso
 
 
 def mlp():
-    return sequential([L.dense(units=8, activation="relu", input_shape=[6], kernel_regularizer="l2"), L.dropout(rate=0.2), L.dense(units=3, activation="softmax")])
+    return sequential(
+        [
+            L.dense(units=8, activation="relu", input_shape=[6], kernel_regularizer="l2"),
+            L.dropout(rate=0.2),
+            L.dense(units=3, activation="softmax"),
+        ]
+    )
 
 
 def branches():
     a, b = L.input(shape=[5]), L.input(shape=[5])
     shared, encoder = L.dense(units=4, activation="tanh"), sequential([L.dense(units=3, input_shape=[4])])
     u, v = shared(a), shared(b)
-    return model(inputs=[a, b], outputs=[L.dense(units=2)(L.concatenate()([u, v])), L.softmax()(L.add()([encoder(u), encoder(v)]))])
+    return model(
+        inputs=[a, b],
+        outputs=[L.dense(units=2)(L.concatenate()([u, v])), L.softmax()(L.add()([encoder(u), encoder(v)]))],
+    )
 
 
 def data(net):
@@ -63,11 +72,19 @@ def test_round_trip(make, place, tmp_path):
 @pytest.mark.parametrize(
     "optimizer",
     [
-        train.sgd(0.1), train.momentum(0.1, 0.9, True), train.adam(0.01), train.adagrad(0.1), train.adadelta(0.5), train.adamax(0.1),
-        train.rmsprop(0.1, 0.8, 0.5, None, True), optimizers.SGD(0.1, 0.9), optimizers.Adam(0.1, amsgrad=True), optimizers.RMSprop(0.1),
+        train.sgd(0.1),
+        train.momentum(0.1, 0.9, True),
+        train.adam(0.01),
+        train.adagrad(0.1),
+        train.adadelta(0.5),
+        train.adamax(0.1),
+        train.rmsprop(0.1, 0.8, 0.5, None, True),
+        optimizers.SGD(0.1, 0.9),
+        optimizers.Adam(0.1, amsgrad=True),
+        optimizers.RMSprop(0.1),
     ],
     ids=lambda o: type(o).__module__.split(".")[-1] + "." + type(o).__name__,
-)  # fmt: skip
+)
 def test_optimizer_state_round_trip(optimizer, tmp_path):
     net = with_state(mlp(), optimizer)
     net.save(tmp_path)
@@ -76,7 +93,9 @@ def test_optimizer_state_round_trip(optimizer, tmp_path):
     assert again.optimizer.get_config() == optimizer.get_config()
     assert again.optimizer.iterations == 7
     assert again.loss_functions == [losses.get("mse")]
-    for a, b in zip(optimizer.get_weights(net.trainable_weights), again.optimizer.get_weights(again.trainable_weights), strict=True):
+    for a, b in zip(
+        optimizer.get_weights(net.trainable_weights), again.optimizer.get_weights(again.trainable_weights), strict=True
+    ):
         assert np.array_equal(a, b)
     again.save(tmp_path / "bare", include_optimizer=False)
     assert load_layers_model(tmp_path / "bare").optimizer is None
@@ -212,10 +231,10 @@ def test_not_strict_loads_what_is_there(tmp_path):
 
 
 def test_quantized_entries():
-    raw = np.uint8([0, 128, 255]).tobytes()
+    raw = np.array([0, 128, 255], np.uint8).tobytes()
     entry = artifacts.Entry("w", (3,), "float32", {"dtype": "uint8", "scale": 0.5, "min": -1.0}, None, memoryview(raw))
     assert entry.values().tolist() == [-1.0, 63.0, 126.5]
-    half = np.float16([1.5, -2]).tobytes()
+    half = np.array([1.5, -2], np.float16).tobytes()
     entry = artifacts.Entry("w", (2,), "float32", {"dtype": "float16"}, None, memoryview(half))
     assert entry.values().tolist() == [1.5, -2.0]
 
@@ -229,15 +248,19 @@ const tf = require(process.argv[1]), fs = require('fs'), path = require('path');
   const b = Buffer.concat(j.weightsManifest.flatMap(g => g.paths.map(p => fs.readFileSync(path.join(dir, p)))));
   const weightData = b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength);
   const weightSpecs = j.weightsManifest.flatMap(g => g.weights);
-  const m = await tf.loadLayersModel({load: async () => ({modelTopology: j.modelTopology, weightSpecs, weightData, trainingConfig: j.trainingConfig})});
+  const {modelTopology, trainingConfig} = j;
+  const m = await tf.loadLayersModel({load: async () => ({modelTopology, weightSpecs, weightData, trainingConfig})});
   const y = m.predict(x.map(v => tf.tensor(v)));
   const out = (Array.isArray(y) ? y : [y]).map(t => t.arraySync());
-  console.log('RESULT' + JSON.stringify({out, optimizer: m.optimizer ? m.optimizer.getClassName() : null, iterations: m.optimizer ? m.optimizer.iterations : 0}));
+  const o = m.optimizer;
+  console.log('RESULT' + JSON.stringify({out, optimizer: o ? o.getClassName() : null, iterations: o ? o.iterations : 0}));
 })();
 """
 
 
-@pytest.mark.skipif(shutil.which("node") is None or not TFJS.exists(), reason="needs node and @tensorflow/tfjs (LAYERFLOW_TFJS)")
+@pytest.mark.skipif(
+    shutil.which("node") is None or not TFJS.exists(), reason="needs node and @tensorflow/tfjs (LAYERFLOW_TFJS)"
+)
 @pytest.mark.parametrize("make", [mlp, branches])
 def test_tfjs_opens_what_we_save(make, tmp_path):
     net = make()
