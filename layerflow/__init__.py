@@ -1,11 +1,11 @@
 """layerflow: the TensorFlow.js Layers API for Python, on an engine that compiles the whole model.
 
-    import layerflow as lf
+import layerflow as lf
 
-    model = lf.sequential([lf.layers.dense(units=32, activation="relu", input_shape=[784]),
-                           lf.layers.dense(units=10, activation="softmax")])
-    model.compile(optimizer="adam", loss="categoricalCrossentropy", metrics=["accuracy"])
-    model.fit(x, y, epochs=5)
+model = lf.sequential([lf.layers.dense(units=32, activation="relu", input_shape=[784]),
+                       lf.layers.dense(units=10, activation="softmax")])
+model.compile(optimizer="adam", loss="categoricalCrossentropy", metrics=["accuracy"])
+model.fit(x, y, epochs=5)
 """
 
 from layerflow import (
@@ -16,7 +16,7 @@ from layerflow import (
     datasets,
     errors,
     initializers,
-    jit as _jit,
+    inspect,
     layers,
     losses,
     metrics,
@@ -26,15 +26,31 @@ from layerflow import (
 )
 from layerflow.callbacks import Callback, History
 from layerflow.config import VERSION as __version__
+from layerflow.config import set_num_threads
 from layerflow.graph import execution as _execution
 from layerflow.graph import random
-from layerflow.graph.creation import eye, fill, linspace, ones, range_, scalar, tensor1d, tensor2d, tensor3d, tensor4d, variable, zeros
+from layerflow.graph.creation import (
+    eye,
+    fill,
+    linspace,
+    ones,
+    range_,
+    scalar,
+    tensor1d,
+    tensor2d,
+    tensor3d,
+    tensor4d,
+    variable,
+    zeros,
+)
 from layerflow.graph.execution import grad, jit, value_and_grad, variable_grads
 from layerflow.graph.ops import *  # noqa: F403
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.tensor import Tensor, tensor
 from layerflow.graph.variable import Variable
 from layerflow.inspect import debug
+from layerflow.jit import run as _run
+from layerflow.jit.cpus import get_num_threads
 from layerflow.layers import input, reset_names
 from layerflow.layers import input as Input
 from layerflow.models.functional import Model, model
@@ -43,4 +59,4 @@ from layerflow.models.sequential import Sequential, sequential
 from layerflow.models.topology_json import model_from_json
 from layerflow.registry import custom_objects, register_class
 
-_execution.set_runner(_jit.run)
+_execution.set_runner(_run)

@@ -15,3 +15,7 @@ def fresh_names():
 def seeded():
     """Tests do not depend on the order they run in."""
     lf.random.set_seed(20)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-expected", action="store_true", help="write the golden dumps anew instead of comparing")

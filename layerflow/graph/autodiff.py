@@ -1,4 +1,4 @@
-"""Reverse mode: from ops to ops.  The backward computation is an ordinary graph, fused and compiled like the forward one."""
+"""Reverse mode, from ops to ops: the backward computation is an ordinary graph, fused and compiled like the forward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a traced function meets whatever runs graphs.  The compiler registers itself here, so that nothing below it imports it."""
+"""Where a traced function meets whatever runs graphs: the compiler registers itself here, so nothing imports it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ def jit(f: Callable) -> Callable:
             return f(*args, **kwargs)
         leaves, _ = trace.flatten(list(args))
         arrays = [_as_array(v) for v in leaves]
-        key = (tuple((a.shape, a.dtype.str) for a in arrays), repr(trace.flatten(list(args))[1]([0] * len(arrays))), repr(sorted(kwargs.items())))
+        key = (
+            tuple((a.shape, a.dtype.str) for a in arrays),
+            repr(trace.flatten(list(args))[1]([0] * len(arrays))),
+            repr(sorted(kwargs.items())),
+        )
         if key not in traces:
             record, symbols, _, result = _traced(f, args, kwargs)
             outputs, rebuild = trace.flatten(result)
@@ -92,7 +96,10 @@ def value_and_grad(f: Callable) -> Callable:
             gradient = autodiff.gradients(result, symbols[: len(leaves)])
         for i, g in enumerate(gradient):
             if g is None:
-                raise TraceError(f"cannot compute the gradient of y=f(x) with respect to x{'' if len(leaves) == 1 else f'[{i}]'}: y does not depend on it.")
+                raise TraceError(
+                    f"cannot compute the gradient of y=f(x) with respect to x{'' if len(leaves) == 1 else f'[{i}]'}: "
+                    "y does not depend on it."
+                )
         out = run(record.graph(symbols, [result, *gradient]), arrays, draw())
         return wrap(out[0]), rebuild([wrap(g) for g in out[1:]])
 
@@ -100,7 +107,7 @@ def value_and_grad(f: Callable) -> Callable:
 
 
 def grad(f: Callable) -> Callable:
-    """A function of the same arguments giving the gradient of f (summed over its elements) with respect to the first one."""
+    """A function of the same arguments: the gradient of f (summed over its elements) with respect to the first one."""
     both = value_and_grad(f)
 
     @functools.wraps(f)
@@ -115,13 +122,18 @@ def _loss_of(f: Callable, variables: Sequence[Variable] | None) -> tuple[trace.T
     with trace.tracing() as record:
         loss = f()
     if not isinstance(loss, SymbolicTensor):
-        raise TraceError("cannot find a connection between any variable and the result of the loss function: it returned numbers, not a computation with variables.")
+        raise TraceError(
+            "cannot find a connection between any variable and the result of the loss function: it returned numbers, "
+            "not a computation with variables."
+        )
     if loss.shape != ():
         raise TraceError(f"the loss function must return a scalar, got shape {list(loss.shape)}; take its mean or sum.")
     found = trace.reachable_variables([loss.op])
     chosen = [v for v in (variables if variables is not None else found) if v.trainable]
     if not any(v in found for v in chosen):
-        raise TraceError("cannot find a connection between any trainable variable and the result of the loss function y=f(x).")
+        raise TraceError(
+            "cannot find a connection between any trainable variable and the result of the loss function y=f(x)."
+        )
     return record, loss, [v for v in chosen if v in found]
 
 
@@ -174,5 +186,9 @@ def apply_gradients(optimizer: Any, pairs: Sequence[tuple[Variable, Any]]) -> No
     symbols = [placeholder(a.shape, a.dtype, f"gradient{i}") for i, a in enumerate(arrays)]
     with trace.tracing() as record:
         apply_updates(record, optimizer, [(v, s) for (v, _), s in zip(pairs, symbols, strict=True)])
-    run(record.graph(symbols, []), arrays, {"iteration": optimizer.iterations + 1, "learning_rate": float(optimizer.learning_rate)})
+    run(
+        record.graph(symbols, []),
+        arrays,
+        {"iteration": optimizer.iterations + 1, "learning_rate": float(optimizer.learning_rate)},
+    )
     optimizer.iterations += 1

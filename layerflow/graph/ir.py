@@ -1,4 +1,4 @@
-"""Graph: inputs, outputs and variable updates of one traced computation, in topological order, printable and checkable."""
+"""Graph: inputs, outputs and variable updates of a traced computation in topological order, printable, checkable."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Union
 
 from layerflow.errors import ShapeError
 
@@ -26,7 +25,7 @@ class Dim:
     __repr__ = __str__
 
 
-Extent = Union[int, Dim]
+Extent = int | Dim
 Shape = tuple[Extent, ...]
 
 
@@ -61,7 +60,8 @@ def multiply(a: Extent, b: Extent) -> Extent:
     if isinstance(a, Dim) and isinstance(b, Dim):
         raise ShapeError(f"the product of the unknown extents {a} and {b} is not supported; make one of them known.")
     dim, number = (a, b) if isinstance(a, Dim) else (b, a)
-    assert isinstance(dim, Dim) and isinstance(number, int)
+    assert isinstance(dim, Dim)
+    assert isinstance(number, int)
     return 0 if number == 0 else Dim(dim.symbol, dim.factor * number)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from layerflow.errors import TraceError
 from layerflow.graph import shapes
 
-# NumPy function or ufunc -> the op that does it on symbols.  Filled where ops are declared, so that this module knows none of them.
+# NumPy function or ufunc -> the op that does it on symbols.  Filled where ops are declared: this module knows none.
 NUMPY_OPS: dict[Callable, Callable] = {}
 # Operator name ("add", "getitem", ...) -> the op, for the operators below.
 OPERATORS: dict[str, Callable] = {}
@@ -55,12 +55,23 @@ LITERAL = Leaf("literal")  # attrs: value
 class Op:
     """One operation: primitive, input ops, attributes, the shape and dtype of its result.
 
-    Equal operations are one object (hash-consing), so `is` compares computations.  `layer` is the name of the layer that
-    made it first, for dumps and messages.  `payload` is what a leaf stands for (Variable or array); `origin` remembers
-    that a value is a softmax or sigmoid of logits, so that losses can use the stable form.
+    Equal operations are one object (hash-consing), so `is` compares computations.  `layer` is the name of the layer
+    that made it first, for dumps and messages.  `payload` is what a leaf stands for (Variable or array); `origin`
+    remembers that a value is a softmax or sigmoid of logits, so that losses can use the stable form.
     """
 
-    __slots__ = ("__weakref__", "attrs", "dtype", "inputs", "layer", "origin", "payload", "primitive", "serial", "shape")
+    __slots__ = (
+        "__weakref__",
+        "attrs",
+        "dtype",
+        "inputs",
+        "layer",
+        "origin",
+        "payload",
+        "primitive",
+        "serial",
+        "shape",
+    )
 
     def __init__(self, primitive, inputs, attrs, shape, dtype, payload=None):
         self.primitive = primitive
@@ -69,7 +80,7 @@ class Op:
         self.shape: shapes.Shape = shape
         self.dtype: np.dtype = dtype
         self.layer = current_layer.get()
-        self.payload = payload
+        self.payload: Any = payload
         self.origin: tuple[str, Op] | None = None
         self.serial = next(_serial)
 
@@ -154,13 +165,19 @@ class Operators:
             if reduce_op is not None:
                 return reduce_op(inputs[0], axis=kwargs.get("axis", 0), keepdims=kwargs.get("keepdims", False))
         if method != "__call__" or op is None:
-            raise TraceError(f"np.{ufunc.__name__} ({method}) has no symbolic form; write it with layerflow ops or NumPy functions that have one.")
+            raise TraceError(
+                f"np.{ufunc.__name__} ({method}) has no symbolic form; write it with layerflow ops or NumPy functions "
+                "that have one."
+            )
         return op(*inputs, **{k: v for k, v in kwargs.items() if k not in ("out", "where") or v not in (None, True)})
 
     def __array_function__(self, func, types, args, kwargs):
         op = NUMPY_OPS.get(func)
         if op is None:
-            raise TraceError(f"np.{func.__name__} has no symbolic form; write it with layerflow ops or NumPy functions that have one.")
+            raise TraceError(
+                f"np.{func.__name__} has no symbolic form; write it with layerflow ops or NumPy functions that have "
+                "one."
+            )
         return op(*args, **kwargs)
 
 
@@ -222,7 +239,10 @@ class SymbolicTensor(Operators):
         raise TraceError(f"{self!r} has no values yet, so {what} is not possible while a graph is built; {instead}")
 
     def __bool__(self):
-        self._refuse("bool() (an `if`, `and`, `or`, `max(...)` or `min(...)`)", "use np.where, np.maximum, np.minimum or np.logical_and.")
+        self._refuse(
+            "bool() (an `if`, `and`, `or`, `max(...)` or `min(...)`)",
+            "use np.where, np.maximum, np.minimum or np.logical_and.",
+        )
 
     def __float__(self):
         self._refuse("float()", "keep it symbolic, or run the model and read the result.")

@@ -26,7 +26,10 @@ class Trace:
         for variable, value in self.updates.items():
             op = as_op(value, variable.dtype)
             if op.shape != variable.shape:
-                raise TraceError(f"variable {variable.name!r} of shape {list(variable.shape)} cannot take a value of shape {list(op.shape)}.")
+                raise TraceError(
+                    f"variable {variable.name!r} of shape {list(variable.shape)} cannot take a value of shape "
+                    f"{list(op.shape)}."
+                )
             updates.append((variable.variable_op, op))
         return Graph(tuple(x.op for x in inputs), tuple(as_op(y) for y in outputs), tuple(updates))
 

@@ -24,7 +24,7 @@ def revision() -> int:
 
 
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeroed array aligned to a vector; rows that would alias in L1 are padded by one vector (so the array may be strided)."""
+    """Zeroed array aligned to a vector; rows that would alias in L1 are padded by one vector, then it is strided."""
     row = shape[-1] * dtype.itemsize if shape else dtype.itemsize
     pad = VECTOR_BYTES // dtype.itemsize if len(shape) > 1 and row and row % PAGE_ALIAS == 0 else 0
     pitch = (shape[-1] if shape else 1) + pad
@@ -52,7 +52,14 @@ class Variable(symbolic.Operators):
         constraint: function applied after each assignment and each optimizer step.
     """
 
-    def __init__(self, initial: Any, trainable: bool = True, name: str | None = None, dtype: Any = None, constraint: Callable | None = None):
+    def __init__(
+        self,
+        initial: Any,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: Any = None,
+        constraint: Callable | None = None,
+    ):
         array = np.asarray(initial)
         if array.dtype == object or array.dtype.kind in "US":
             raise ShapeError(f"variable {name!r}: the initial value must be numbers, got dtype {array.dtype}.")
@@ -115,7 +122,10 @@ class Variable(symbolic.Operators):
         """Copies `values` (same shape) into the storage."""
         array = np.asarray(values)
         if array.shape != self.shape:
-            raise ShapeError(f"variable {self.name!r} has shape {list(self.shape)}; values of shape {list(array.shape)} cannot be assigned to it.")
+            raise ShapeError(
+                f"variable {self.name!r} has shape {list(self.shape)}; values of shape {list(array.shape)} cannot be "
+                "assigned to it."
+            )
         if array.dtype.kind not in "fiub":
             raise ShapeError(f"variable {self.name!r}: values of dtype {array.dtype} are not numbers.")
         self._storage[...] = array
@@ -130,7 +140,10 @@ class Variable(symbolic.Operators):
 
     def __array__(self, dtype=None, copy=None):
         if symbolic.current_trace.get() is not None:
-            raise TraceError(f"variable {self.name!r} would become a constant and lose its gradient here; use NumPy functions on the variable itself.")
+            raise TraceError(
+                f"variable {self.name!r} would become a constant and lose its gradient here; use NumPy functions on the "
+                "variable itself."
+            )
         return np.array(self._storage, dtype=dtype, copy=True if copy is None else copy)
 
     def __len__(self) -> int:

@@ -34,10 +34,16 @@ def dump(model: Any, stage: str, mode: str = "train", kernel: str | None = None)
     if stage == "layers":
         return _layers(model)
     if mode != "predict" and model.optimizer is None:
-        raise ArgumentError(f"dump: model {model.name} is not compiled, so it has no {mode} step; call compile() or use mode 'predict'.")
+        raise ArgumentError(
+            f"dump: model {model.name} is not compiled, so it has no {mode} step; call compile() or use mode 'predict'."
+        )
     step = Step(model, mode)
     arrays = [np.zeros((1, *_known(x.shape[1:])), x.dtype) for x in model.inputs]
-    labels = [np.zeros((1, *_known(_label_shape(model, i))), np.float32) for i in range(len(model.outputs))] if mode != "predict" else []
+    labels = (
+        [np.zeros((1, *_known(_label_shape(model, i))), np.float32) for i in range(len(model.outputs))]
+        if mode != "predict"
+        else []
+    )
     if stage == "graph":
         return Step(model, "test" if mode == "train" else mode).graph(arrays, labels).text()
     if stage == "grad":
@@ -64,7 +70,11 @@ def _layers(model: Any) -> str:
         sources = sorted({s.name for node in layer.inbound_nodes for s in getattr(node, "inbound_layers", [])})
         weights = ", ".join(f"{w.name} {list(w.shape)}" for w in layer.weights)
         text = shapes.text(shape) if isinstance(shape, tuple) else str(shape)
-        lines.append(f"{layer.name} ({layer.get_class_name()}) {text}" + (f" <- {', '.join(sources)}" if sources else "") + (f"  weights: {weights}" if weights else ""))
+        lines.append(
+            f"{layer.name} ({layer.get_class_name()}) {text}"
+            + (f" <- {', '.join(sources)}" if sources else "")
+            + (f"  weights: {weights}" if weights else "")
+        )
     return "\n".join(lines)
 
 

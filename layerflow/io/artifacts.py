@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +199,6 @@ def write(
     """
     path = local_path(place, SaveError)
     folder, file = (path.parent, path) if path.suffix == ".json" else (path, path / MODEL_FILE)
-    folder.mkdir(parents=True, exist_ok=True)
     stored = [(name, *_bytes(name, array), group) for name, array, group in weights]
     data = b"".join(raw for _, raw, _, _, _ in stored)
     before = _referred(file)
@@ -209,9 +208,13 @@ def write(
         for name, _, shape, dtype, group in stored
     ]
     manifest = [{"paths": [target], "weights": entries}]
+    try:
+        text = json.dumps({**description, "weightsManifest": manifest}, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SaveError(f"{file}: the description of the model cannot be written as JSON: {error}.") from None
+    folder.mkdir(parents=True, exist_ok=True)
     if target not in before:
         _replace(folder / target, data)
-    text = json.dumps({**description, "weightsManifest": manifest}, ensure_ascii=False, allow_nan=False)
     _replace(file, text.encode("utf-8"))
     for name in before - {target}:
         if _OWN_WEIGHTS.fullmatch(name):
@@ -250,24 +253,18 @@ def _referred(file: Path) -> set[str]:
 
 def _replace(path: Path, data: bytes) -> None:
     """The file holds `data` and is on the disk, or is as it was."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

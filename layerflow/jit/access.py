@@ -54,7 +54,9 @@ def canonical(index: Sequence[Index], shape: Shape) -> IndexTuple:
     return tuple(ix.ZERO if n == 1 else i for i, n in zip(index, shape, strict=True))
 
 
-def operands(op: Op, index: Sequence[Index], ranges: Ranges, lookup: Callable[..., Index] | None = None) -> list[tuple[Op, IndexTuple]]:
+def operands(
+    op: Op, index: Sequence[Index], ranges: Ranges, lookup: Callable[..., Index] | None = None
+) -> list[tuple[Op, IndexTuple]]:
     """(operand, index) pairs an inlined op reads for its element at `index`.
 
     `lookup` gives the integer read by a gather; without it the gathered position is an unknown.
@@ -73,16 +75,27 @@ def operands(op: Op, index: Sequence[Index], ranges: Ranges, lookup: Callable[..
             return [(op.inputs[0], tuple(source))]
         case "slice":
             begin, step = op.attrs["begin"], op.attrs["step"]
-            return [(op.inputs[0], tuple(ix.add(ix.scale(i, s), ix.number(b)) for i, b, s in zip(index, begin, step, strict=True)))]
+            return [
+                (
+                    op.inputs[0],
+                    tuple(ix.add(ix.scale(i, s), ix.number(b)) for i, b, s in zip(index, begin, step, strict=True)),
+                )
+            ]
         case "gather":
             table, positions = op.inputs
             inner = tuple(index[: len(positions.shape)])
-            row = lookup(positions, inner, table.shape[0]) if lookup else ranges.declare(f"gathered{positions.serial}", table.shape[0])
+            row = (
+                lookup(positions, inner, table.shape[0])
+                if lookup
+                else ranges.declare(f"gathered{positions.serial}", table.shape[0])
+            )
             return [(positions, inner), (table, (row, *index[len(inner) :]))]
     return []
 
 
-def inline_references(op: Op, index: Sequence[Index], stops: Callable[[Op], bool], ranges: Ranges) -> Iterator[tuple[Op, IndexTuple]]:
+def inline_references(
+    op: Op, index: Sequence[Index], stops: Callable[[Op], bool], ranges: Ranges
+) -> Iterator[tuple[Op, IndexTuple]]:
     """Every stored value (a leaf, or an op that `stops`) read for op's element at `index`, found through inlined ops."""
     seen: set[tuple[Op, IndexTuple]] = set()
     stack = operands(op, index, ranges)

@@ -10,7 +10,6 @@ from layerflow.jit.schedule import Buffer, Kernel, Schedule
 from layerflow.jit.values import FIRST, ORDER, TYPES, Unvectorizable
 
 
-
 def write_copy(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     """Source of a concatenate, pad or scatter kernel."""
     make = {"concatenate": ConcatenateNest, "pad": PadNest, "scatter_add": ScatterNest}[kernel.group.kind]
@@ -35,7 +34,11 @@ class _CopyNest(LoopNest):
             self.kernel.units = 0
             lines = []
             for op, begin in self.blocks():
-                lines += self.outer(op.shape[:-1], lambda op=op, begin=begin: self._block(op, begin)) if len(op.shape) > 1 else self._flat_samples(op)
+                lines += (
+                    self.outer(op.shape[:-1], lambda op=op, begin=begin: self._block(op, begin))
+                    if len(op.shape) > 1
+                    else self._flat_samples(op)
+                )
             return lines
         self.kernel.units = 1
         for op, begin in self.blocks():
@@ -51,7 +54,11 @@ class _CopyNest(LoopNest):
         if axis >= len(op.shape) - 1:
             self._block(op, begin)
         else:
-            self.segment(f"for i{axis} in range({self.extent(op.shape[axis])}):", (f"i{axis}",), lambda: self._nest(op, begin, axis + 1))
+            self.segment(
+                f"for i{axis} in range({self.extent(op.shape[axis])}):",
+                (f"i{axis}",),
+                lambda: self._nest(op, begin, axis + 1),
+            )
 
     def _block(self, op: Op, begin: tuple[int, ...]) -> None:
         names = [*(ix.var(f"i{k}") for k in range(len(op.shape) - 1)), ix.var("j")]
@@ -163,7 +170,11 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
         high = tuple(c + step if not c & step else lanes + c for c in range(lanes))
         for r in range(lanes):
             if not r & step:
-                block += [f"w = shuffle(v{r}, v{r + step}, {low})", f"v{r + step} = shuffle(v{r}, v{r + step}, {high})", f"v{r} = w"]
+                block += [
+                    f"w = shuffle(v{r}, v{r + step}, {low})",
+                    f"v{r + step} = shuffle(v{r}, v{r + step}, {high})",
+                    f"v{r} = w",
+                ]
         step //= 2
     block += [f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)]
     one = f"y[c * {across} + r] = x[r * {down} + c]"
@@ -177,11 +188,24 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
         f"        j = u * {lanes}",
     ]
     if whole_rows and columns >= lanes:
-        lines += [f"        if j + {lanes} <= {columns}:", f"            for i in range(0, {whole_rows}, {lanes}):", *(INDENT * 4 + b for b in block)]
+        lines += [
+            f"        if j + {lanes} <= {columns}:",
+            f"            for i in range(0, {whole_rows}, {lanes}):",
+            *(INDENT * 4 + b for b in block),
+        ]
     if whole_rows and columns % lanes:
-        lines += [f"        if j + {lanes} > {columns}:", f"            for c in range(j, {columns}):", f"                for r in range({whole_rows}):", f"                    {one}"]
+        lines += [
+            f"        if j + {lanes} > {columns}:",
+            f"            for c in range(j, {columns}):",
+            f"                for r in range({whole_rows}):",
+            f"                    {one}",
+        ]
     if rows % lanes:
-        lines += [f"        for c in range(j, minimum(j + {lanes}, {columns})):", f"            for r in range({whole_rows}, {rows}):", f"                {one}"]
+        lines += [
+            f"        for c in range(j, minimum(j + {lanes}, {columns})):",
+            f"            for r in range({whole_rows}, {rows}):",
+            f"                {one}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -222,7 +246,10 @@ def _copied_row(width: int, last: int, pitch: int, row: int, source: str, target
         a, b = f"row * {width}", f"i * {row}"
     whole = span // lanes * lanes
     if whole:
-        lines += [f"{pad}for j in range(0, {whole}, {lanes}):", f"{pad}{INDENT}store(target, {b} + j, {_cast(f'load(source, {a} + j)', source, target)})"]
+        lines += [
+            f"{pad}for j in range(0, {whole}, {lanes}):",
+            f"{pad}{INDENT}store(target, {b} + j, {_cast(f'load(source, {a} + j)', source, target)})",
+        ]
     if span - whole:
         value = _cast(f"load(source, {a} + {whole}, {span - whole})", source, target)
         lines.append(f"{pad}store(target, {b} + {whole}, {value}, {span - whole})")
@@ -231,4 +258,3 @@ def _copied_row(width: int, last: int, pitch: int, row: int, source: str, target
 
 def _cast(text: str, source: str, target: str) -> str:
     return text if source == target else f"cast({text}, {target})"
-

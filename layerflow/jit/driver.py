@@ -82,7 +82,9 @@ def compile_driver(source: str, kernels: Sequence[str]) -> str:
     flags.no_compile = True
     # Numba's own execution engine must not see this module: it would look for the kernels and end the process.
     context = cpu_target.target_context.with_aot_codegen("layerflow")
-    result = compiler.compile_extra(cpu_target.typing_context, context, names["step"], (types.int64,) * 3, types.void, flags, {})
+    result = compiler.compile_extra(
+        cpu_target.typing_context, context, names["step"], (types.int64,) * 3, types.void, flags, {}
+    )
     text = result.library.get_llvm_str()
     mangled = re.search(r"define [^@]*@([\w.$]+)\(ptr", text)
     assert mangled is not None

@@ -6,7 +6,8 @@ import re
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
-from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target, threads
+from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target
+from layerflow.jit.cpus import get_num_threads
 
 
 def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 32) -> str:
@@ -24,7 +25,7 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
         case "schedule":
             return schedule.describe(stages.plan)
         case "memory":
-            return memory.describe(stages.plan, rows, threads.get_num_threads())
+            return memory.describe(stages.plan, rows, get_num_threads())
     module = stages.module
     names = library.kernel_names(module.kernels)
     if kernel is not None and kernel not in names:

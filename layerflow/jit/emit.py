@@ -48,7 +48,9 @@ class Module:
     work: float  # rough operations a sample (or a run), to choose the number of threads
 
 
-def emit(plan: Schedule, source_types: dict[Op, np.dtype], vector_bytes: int, registers: int, cache_bytes: int) -> Module:
+def emit(
+    plan: Schedule, source_types: dict[Op, np.dtype], vector_bytes: int, registers: int, cache_bytes: int
+) -> Module:
     """Source of every kernel and of the driver."""
     slots = FIRST_SLOT
     for buffer in plan.buffers.values():
@@ -99,7 +101,9 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
 
 
 def _bytes_per_sample(plan: Schedule, kernels: list[Kernel]) -> int:
-    touched: set[Buffer] = {plan.buffers[op] for k in kernels for op in (*k.reads, *k.group.stored) if plan.buffers[op].per_sample}
+    touched: set[Buffer] = {
+        plan.buffers[op] for k in kernels for op in (*k.reads, *k.group.stored) if plan.buffers[op].per_sample
+    }
     return sum(b.elements * b.op.dtype.itemsize for b in touched)
 
 
@@ -125,7 +129,9 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
         f"    set_integer(ctx, {ITERATION}, integer(ctx, {ITERATION_BASE}) + lo)",
     ]
     for op, slot in advance.items():
-        lines.append(f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))")
+        lines.append(
+            f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))"
+        )
     lines += [
         f"    pieces = (rows + {SAMPLE_GRAIN - 1}) // {SAMPLE_GRAIN}",
         f"    tid = integer(ctx, {TID})",
@@ -222,5 +228,3 @@ def _count(op: Op) -> float:
     for extent in op.shape:
         out *= extent if isinstance(extent, int) else extent.factor
     return out
-
-

@@ -13,6 +13,7 @@ import numpy as np
 from layerflow.graph.ir import Graph
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
+from layerflow.jit.cpus import get_num_threads
 from layerflow.jit.emit import Module
 from layerflow.jit.runtime import BARRIER_SLOT
 from layerflow.jit.values import (
@@ -124,7 +125,9 @@ class Executable:
         fits = all(self._is_direct(b, a) for b, a in zip(self.inputs, arrays, strict=True))
         return Direct(self, arrays) if fits else None
 
-    def run(self, arguments: Sequence[np.ndarray], scalars: dict[str, float], leaves: Graph | None = None) -> list[np.ndarray]:
+    def run(
+        self, arguments: Sequence[np.ndarray], scalars: dict[str, float], leaves: Graph | None = None
+    ) -> list[np.ndarray]:
         """Outputs for arguments of known shapes (a graph without a batch)."""
         with self.lock:
             self.current = None
@@ -183,7 +186,7 @@ class Executable:
     def _thread_count(self, rows: int) -> int:
         """Threads worth waking for the work of one batch."""
         useful = int(self.sample_work * rows / WORK_PER_THREAD)
-        return 1 if useful <= 1 else min(threads.get_num_threads(), useful)
+        return 1 if useful <= 1 else min(get_num_threads(), useful)
 
     def _counters(self, scalars: dict[str, float]) -> None:
         table = self.table
@@ -199,7 +202,9 @@ class Executable:
             self.table[:, slot] = base
             self.table[:, slot + 1] = stride
 
-    def _bind_arguments(self, arguments: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None, total: int, first: int) -> list[Any]:
+    def _bind_arguments(
+        self, arguments: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None, total: int, first: int
+    ) -> list[Any]:
         """Points the kernels at the caller's arrays where they fit as they stand, else has batches gathered."""
         direct = order is None and all(self._is_direct(b, a) for b, a in zip(self.inputs, arguments, strict=True))
         self.table[:, GATHER] = not direct
@@ -343,4 +348,3 @@ def aligned_bytes(size: int) -> np.ndarray:
     block = np.zeros(size + ALIGN, np.uint8)
     skip = -block.ctypes.data % ALIGN
     return block[skip : skip + size]
-

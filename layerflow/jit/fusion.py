@@ -12,7 +12,6 @@ from layerflow.graph.ops.primitive import MapPrimitive
 from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access
-from layerflow.jit import index as ix
 from layerflow.jit.index import Index, Ranges
 
 CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
@@ -112,7 +111,9 @@ class _Fusion:
 
     def _finishes_product(self, op: Op) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
-        return any(i.primitive.kind is Kind.CONTRACT and i.shape == op.shape and len(self.users[i]) == 1 for i in op.inputs)
+        return any(
+            i.primitive.kind is Kind.CONTRACT and i.shape == op.shape and len(self.users[i]) == 1 for i in op.inputs
+        )
 
     def _is_cheap(self, op: Op, found: set[Op]) -> bool:
         count = 0
@@ -162,7 +163,9 @@ class _Fusion:
 
     def _ordered(self) -> list[Op]:
         """Stored values so that each comes after its sources and overwriting comes after reading; work on samples first."""
-        needs = {op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material}
+        needs = {
+            op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material
+        }
         for value, parameter in self.updates.items():
             needs[value] = needs[value] | {r for r in self.readers[parameter] if r not in self.updates}
         position = {op: at for at, op in enumerate(self.graph.ops)}
@@ -221,7 +224,9 @@ class _Fusion:
         if op in self.graph.roots:
             return True
         mine = self.home[op]
-        return any(self.home[reader] != mine for reader in self.material if reader in self.home and op in self.sources(reader))
+        return any(
+            self.home[reader] != mine for reader in self.material if reader in self.home and op in self.sources(reader)
+        )
 
     def _join(self, op: Op, floor: int) -> int | None:
         """The latest group that can also compute `op`, not before the group `floor` that its sources come from."""
@@ -231,16 +236,28 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
-        if op.primitive.kind is Kind.CONTRACT or op.name in (*COPIES, "scatter_add") or group.kind in (*COPIES, "scatter_add"):
+        if (
+            op.primitive.kind is Kind.CONTRACT
+            or op.name in (*COPIES, "scatter_add")
+            or group.kind in (*COPIES, "scatter_add")
+        ):
             return False
         if op.primitive.kind is Kind.REDUCE:
             if not _same_fold(op, group):
                 return False
-        elif op.shape != group.domain and not (group.kind == "row" and op.shape == (*group.domain, group.inner)):
+        elif (op.shape != group.domain and not (group.kind == "row" and op.shape == (*group.domain, group.inner))) or (
+            group.kind == "row"
+            and op.shape == ()
+            and group.domain == ()
+            and group.inner is not None
+            and not self._linked(op, group)
+        ):
             return False
-        elif group.kind == "row" and op.shape == () and group.domain == () and group.inner is not None and not self._linked(op, group):
-            return False
-        if group.kind in ("gemm", "column", "map") and not self._linked(op, group) and op.primitive.kind is not Kind.REDUCE:
+        if (
+            group.kind in ("gemm", "column", "map")
+            and not self._linked(op, group)
+            and op.primitive.kind is not Kind.REDUCE
+        ):
             return False
         return self._meets_in_place(op, group)
 
@@ -325,7 +342,8 @@ def describe(groups: list[Group]) -> str:
         lines.append(f"group {at} {group.kind} [{extents}]")
         for op in group.members:
             mark = "store" if op in group.stored else "     "
-            lines.append(f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}" + (f"  # {op.layer}" if op.layer else ""))
+            lines.append(
+                f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}"
+                + (f"  # {op.layer}" if op.layer else "")
+            )
     return "\n".join(lines)
-
-

@@ -21,7 +21,10 @@ from layerflow.jit.values import SCRATCH, TYPES, Chunk, Level, Unvectorizable, V
 ACCUMULATORS = 28  # of 32 vector registers; the rest hold the right operand and the broadcast
 ACCUMULATORS_16 = 12  # of 16
 UNROLL = 4
-PACK_STRIDE = 512  # bytes: rows of the right operand further apart than this are copied side by side before they are used
+MANY_ROWS = 512  # from here on the largest tile is best, though the last one be small
+PACK_STRIDE = (
+    512  # bytes: rows of the right operand further apart than this are copied side by side before they are used
+)
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
 
 
@@ -59,6 +62,8 @@ def tile_rows(rows: Extent, vectors: int, registers: int) -> int:
     room = min(room, 16)
     if rows <= room:
         return rows
+    if rows >= MANY_ROWS:
+        return room
     even = [r for r in range(max(4, room // 2), room + 1) if rows % r == 0]
     return max(even) if even else -(-rows // -(-rows // room))
 
@@ -77,8 +82,12 @@ class GemmNest(LoopNest):
         side = self.product.attrs["transpose_a"]
         self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
         self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
-        self.packs_left = side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
-        self.packed_right: tuple[str, int] | None = None  # while a panel's copy is in use: address variable, elements a step
+        self.packs_left = (
+            side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
+        )
+        self.packed_right: tuple[str, int] | None = (
+            None  # while a panel's copy is in use: address variable, elements a step
+        )
         self.packed_left: str | None = None
 
     def _pays(self, operand: tuple[str, Index], name: str) -> bool:
@@ -128,7 +137,9 @@ class GemmNest(LoopNest):
                 self._rows(panel, first, last)
             else:
                 end, step = panel.loop
-                self.segment(f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: self._rows(p, first, last))
+                self.segment(
+                    f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: self._rows(p, first, last)
+                )
 
     def _rows(self, panel: Panel, first: str, last: str) -> None:
         """Tiles down the rows of one panel."""
@@ -140,6 +151,8 @@ class GemmNest(LoopNest):
             self.packed_right = None
             return
         step = tile_rows(Dim("rows"), panel.vectors, self.registers)
+        if self.packs_right:
+            step = tile_rows(MANY_ROWS, panel.vectors, self.registers)
         if step == 1:
             self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
             return
@@ -162,7 +175,10 @@ class GemmNest(LoopNest):
     def _chunks(self, panel: Panel) -> list[Chunk]:
         """The vectors of a panel."""
         n = self.lanes
-        starts = [panel.start + v * n if isinstance(panel.start, int) else f"c + {v * n}" if v else "c" for v in range(panel.vectors)]
+        starts = [
+            panel.start + v * n if isinstance(panel.start, int) else f"c + {v * n}" if v else "c"
+            for v in range(panel.vectors)
+        ]
         return [Chunk(s, panel.tail if v == panel.vectors - 1 else None) for v, s in enumerate(starts)]
 
     def _scratch(self, name: str) -> str:
@@ -182,7 +198,9 @@ class GemmNest(LoopNest):
     def _pack_right(self, panel: Panel) -> None:
         """Copies the panel's part of the right operand, step after step without gaps."""
         width = panel.vectors * self.lanes
-        self._reserve(self._left_width() + max(p.vectors for p in panels(int(self.group.domain[-1]), self.lanes)) * self.lanes)
+        self._reserve(
+            self._left_width() + max(p.vectors for p in panels(int(self.group.domain[-1]), self.lanes)) * self.lanes
+        )
         pointer, offset = self.right
         where = self._scratch("packed")
         base = f"{self._left_width()} * {self.extent(self.depth)} + " if self._left_width() else ""
@@ -190,7 +208,9 @@ class GemmNest(LoopNest):
         for v, chunk in enumerate(self._chunks(panel)):
             self.chunk = chunk
             tail = "" if chunk.count is None else f", {chunk.count}"
-            self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, load({pointer}, {self.position(offset)}{tail}))")
+            self.write(
+                f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, load({pointer}, {self.position(offset)}{tail}))"
+            )
         self.chunk = None
         self.packed_right = (base, width)
 
@@ -210,7 +230,9 @@ class GemmNest(LoopNest):
         self.write(f"{INDENT}for k in range({depth}):")
         row = self._row_text(offset).replace(" + m", "")
         count = f", minimum({step}, {rows} - i)" if rows % step else f", {step}" if step != self.lanes else ""
-        self.write(f"{INDENT * 2}store({where}, ((t - lo) * {depth} + k) * {step}, load({pointer}, {row}{count}), {step})")
+        self.write(
+            f"{INDENT * 2}store({where}, ((t - lo) * {depth} + k) * {step}, load({pointer}, {row}{count}), {step})"
+        )
         self.packed_left = where
 
     def _known_rows(self, panel: Panel, rows: int) -> None:

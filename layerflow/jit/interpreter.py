@@ -12,7 +12,9 @@ from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import INPUT, LITERAL, PARAMETER, Kind, Op
 
 
-def interpret(graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0) -> list[np.ndarray]:
+def interpret(
+    graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0
+) -> list[np.ndarray]:
     """Values of the outputs; updates are written into the variables' storage.
 
     Args:

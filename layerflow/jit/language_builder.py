@@ -45,10 +45,13 @@ class Builder:
 
     # --- text ----------------------------------------------------------------
 
+    def fresh_name(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
     def emit(self, instruction: str) -> str:
         """Appends an instruction with a result; its name."""
-        self.count += 1
-        name = f"%v{self.count}"
+        name = self.fresh_name()
         self.lines.append(f"  {name} = {instruction}")
         return name
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from layerflow.errors import CompileError
 from layerflow.jit.language_builder import Builder
-from layerflow.jit.language_types import I64, Pointer, Value, constant, type_of
+from layerflow.jit.language_types import B1, I64, Pointer, Value, constant
 
 Key = str | tuple[Any, ...]  # a variable, or an element of a local array: (name, index, ...)
 Scope = dict[Key, Any]
+_CARRIED = (Value, Pointer, int, float)  # what can change at run time; types and tuples cannot
 
 
 class Frame:
@@ -43,7 +44,7 @@ class Assigned:
 def carried_value(b: Builder, key: Key, value: Any) -> Any:
     """A value that may change at run time: Python integers become i64."""
     if isinstance(value, bool):
-        return Value(type_of("b1"), constant(type_of("b1"), value))
+        return Value(B1, constant(B1, value))
     if isinstance(value, int):
         return Value(I64, str(value))
     if isinstance(value, float):
@@ -81,48 +82,37 @@ def loop(f: Frame, assigned: Assigned, index: tuple[str, Any, Any, int] | None, 
         test: condition of a `while`.
         body: the statements.
     """
-    b, before = f.builder, f.scope
+    b, before, known = f.builder, f.scope, f.builder.known
+    changing = {k: carried_value(b, k, v) for k, v in before.items() if k in assigned and isinstance(v, _CARRIED)}
     start = carried_value(b, "range", index[1]) if index else None
     stop = b.text(b.typed(index[2], I64)) if index else ""
-    changing = {
-        k: carried_value(b, k, v)
-        for k, v in before.items()
-        if k in assigned and isinstance(v, (Value, Pointer, int, float))
-    }
     entry, head, inside, after = b.label, b.fresh_label("head"), b.fresh_label("body"), b.fresh_label("exit")
     b.jump(head)
-    known = b.known
     b.known = dict(known)
     b.start(head)
+    phis = {key: _renamed(value, b.fresh_name()) for key, value in changing.items()}
+    f.scope = {**before, **phis}
     first = len(b.lines)
-    phis = {}
-    f.scope = dict(before)
-    for key, value in changing.items():
-        b.count += 1
-        phis[key] = f.scope[key] = _renamed(value, f"%v{b.count}")
-    b.lines.extend([""] * (len(phis) + (index is not None)))
-    i = ""
-    if index:
-        b.count += 1
-        i = f"%v{b.count}"
-        more = Value(type_of("b1"), b.emit(f"icmp {'slt' if index[3] > 0 else 'sgt'} i64 {i}, {stop}"))
-        natural = index[3] > 0 and (start.natural or (start.is_constant and int(start.text) >= 0))  # type: ignore[union-attr]
-        f.scope[index[0]] = Value(I64, i, 0, natural)
+    b.lines.extend([""] * (len(phis) + (index is not None)))  # the phi nodes, known when the body is
+    counter = ""
+    if index and start:
+        counter = b.fresh_name()
+        more = Value(B1, b.emit(f"icmp {'slt' if index[3] > 0 else 'sgt'} i64 {counter}, {stop}"))
+        natural = index[3] > 0 and (start.natural or (start.is_constant and int(start.text) >= 0))
+        f.scope[index[0]] = Value(I64, counter, 0, natural)
     else:
         assert test is not None
         more = b.condition(test(f))
-    at_head = dict(f.scope)
+    at_head = f.scope
+    f.scope = dict(at_head)
     b.branch(more, inside, after)
     b.start(inside)
     body(f)
-    latest = {key: coerce(b, key, f.scope[key], value) for key, value in phis.items()}
-    if index:
-        step = b.emit(f"add nsw i64 {i}, {index[3]}")
-        b.lines[first + len(phis)] = f"  {i} = phi i64 [ {start.text}, %{entry} ], [ {step}, %{b.label} ]"  # type: ignore[union-attr]
-    for at, (key, phi) in enumerate(phis.items()):
-        b.lines[first + at] = (
-            f"  {phi.text} = phi {_llvm(phi)} [ {changing[key].text}, %{entry} ], [ {latest[key]}, %{b.label} ]"
-        )
+    rows = [(p.text, _llvm(p), changing[k].text, coerce(b, k, f.scope[k], p)) for k, p in phis.items()]
+    if index and start:
+        rows.append((counter, "i64", start.text, b.emit(f"add nsw i64 {counter}, {index[3]}")))
+    for at, (name, type, initial, latest) in enumerate(rows, first):
+        b.lines[at] = f"  {name} = phi {type} [ {initial}, %{entry} ], [ {latest}, %{b.label} ]"
     b.jump(head)
     b.start(after)
     b.known = known

@@ -198,16 +198,30 @@ def _while(node: ast.While) -> Code:
 
 def assigned_by(nodes: list[ast.stmt]) -> Assigned:
     """Every name and local array that the statements may assign."""
-    names, arrays = set(), set()
-    for top in nodes:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-            elif (
-                isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
-            ):
-                arrays.add(node.value.id)
+    names: set[str] = set()
+    arrays: set[str] = set()
+    _collect(nodes, names, arrays)
     return Assigned(frozenset(names), frozenset(arrays))
+
+
+def _collect(nodes: list[ast.stmt], names: set[str], arrays: set[str]) -> None:
+    # By statement, not by ast.walk: expressions assign nothing and are most of the tree.
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, (ast.AugAssign, ast.For)):
+            targets = [node.target]
+        else:
+            targets = []
+        for one in targets:
+            for part in one.elts if isinstance(one, ast.Tuple) else [one]:
+                if isinstance(part, ast.Name):
+                    names.add(part.id)
+                elif isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name):
+                    arrays.add(part.value.id)
+        if isinstance(node, (ast.For, ast.While, ast.If)):
+            _collect(node.body, names, arrays)
+            _collect(node.orelse, names, arrays)
 
 
 def _if(node: ast.If) -> Code:

@@ -21,7 +21,11 @@ ACCUMULATORS = 4  # independent partial results of a long fold, so that latency 
 
 def write_kernel(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     """Source of a map, row or column kernel: vectors along the last axis where every access allows it."""
-    make: dict[str, Callable[[Schedule, Kernel, int], LoopNest]] = {"map": MapNest, "row": RowNest, "column": ColumnNest}
+    make: dict[str, Callable[[Schedule, Kernel, int], LoopNest]] = {
+        "map": MapNest,
+        "row": RowNest,
+        "column": ColumnNest,
+    }
     for width in (lanes, 1) if lanes > 1 else (1,):
         try:
             return make[kernel.group.kind](plan, kernel, width).source()
@@ -45,7 +49,11 @@ class LoopNest(Writer):
         body = self.body()
         layers = ", ".join(dict.fromkeys(m.layer for m in self.group.members if m.layer))
         names = ", ".join(dict.fromkeys(m.name for m in self.group.members))
-        head = [f"def {self.kernel.name}(ctx, lo, hi):", f'{INDENT}"""{layers + ": " if layers else ""}{names}"""', f"{INDENT}lanes({self.lanes})"]
+        head = [
+            f"def {self.kernel.name}(ctx, lo, hi):",
+            f'{INDENT}"""{layers + ": " if layers else ""}{names}"""',
+            f"{INDENT}lanes({self.lanes})",
+        ]
         return "\n".join([*head, *(INDENT + line for line in [*self.levels[0].lines, *body])]) + "\n"
 
     def body(self) -> list[str]:
@@ -136,7 +144,9 @@ class MapNest(LoopNest):
         if self.scalar or len(domain) < 2 or isinstance(domain[0], Dim):
             return False
         arrays = [*self.kernel.reads, *self.group.stored]
-        plain = all(m.primitive.kind is Kind.MAP and all(i.shape in (domain, ()) for i in m.inputs) for m in self._maps())
+        plain = all(
+            m.primitive.kind is Kind.MAP and all(i.shape in (domain, ()) for i in m.inputs) for m in self._maps()
+        )
         return plain and all(op.shape == () or (op.shape == domain and self._is_dense(op)) for op in arrays)
 
     def _maps(self) -> list[Op]:
@@ -383,7 +393,11 @@ class ColumnNest(LoopNest):
         folds = [op for op in self.group.members if op.primitive.kind is Kind.REDUCE]
         totals = {op: self.name("total") for op in folds}
         for op in folds:
-            self.write(f"{totals[op]} = {identity_text(op)}" if self.chunk is None else f"{totals[op]} = splat({identity_text(op)})")
+            self.write(
+                f"{totals[op]} = {identity_text(op)}"
+                if self.chunk is None
+                else f"{totals[op]} = splat({identity_text(op)})"
+            )
         index = (*self.variables[: self.axis], self.ranges.declare("r", self.folded), *self.variables[self.axis :])
 
         def step() -> None:

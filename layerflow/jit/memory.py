@@ -54,7 +54,9 @@ def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], in
     order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
     for life in order:
         need = size_of(life.buffer, rows, threads)
-        busy = sorted((start, end) for start, end, other in placed if other.first <= life.last and life.first <= other.last)
+        busy = sorted(
+            (start, end) for start, end, other in placed if other.first <= life.last and life.first <= other.last
+        )
         at = 0
         for start, end in busy:
             if at + need <= start:

@@ -77,7 +77,7 @@ def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     """Cleans up each function.
 
     Kernels arrive as vectors in SSA form, unrolled, with common values shared: the whole of O2 takes half the time of a
-    compilation and the code it leaves runs no faster.  Loops are rotated, for the code generator hoists from those only.
+    compilation and the code it leaves runs no faster.  Loops are rotated: the code generator hoists from those only.
     """
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_function_pass_manager()
@@ -125,9 +125,12 @@ def asm_text(texts: Sequence[str], target: Target | None = None, name: str | Non
 # --- loading ---------------------------------------------------------------------------
 
 
+_ELF, _MACH_O, _COFF = b"\x7fELF\x02\x01", b"\xcf\xfa\xed\xfe", b"\x64\x86"
+
+
 def undefined_symbols(image: bytes) -> list[str]:
-    """Names an ELF object needs from elsewhere."""
-    if image[:6] != b"\x7fELF\x02\x01":
+    """Names an ELF object needs from elsewhere; none are known of other formats."""
+    if not image.startswith(_ELF):
         return []
     (headers,) = struct.unpack_from("<Q", image, 0x28)
     size, count = struct.unpack_from("<HH", image, 0x3A)
@@ -145,15 +148,26 @@ def undefined_symbols(image: bytes) -> list[str]:
     return found
 
 
+def _check(image: bytes) -> None:
+    """Refuses what LLVM's loader would end the process over."""
+    if not image.startswith((_ELF, _MACH_O, _COFF)):
+        raise CompileError("These bytes are no object file.")
+    try:
+        names = undefined_symbols(image)
+    except (struct.error, IndexError, ValueError):
+        raise CompileError("The object file is damaged.") from None
+    missing = [n for n in names if n != "_GLOBAL_OFFSET_TABLE_" and not llvm.address_of_symbol(n)]
+    if missing:
+        raise CompileError(f"Compiled code needs unknown symbols: {', '.join(missing)}.")
+
+
 def load(image: bytes) -> Library:
     """Makes the code of an object file callable.
 
     Raises:
-        CompileError: it needs symbols that nobody defines, which would crash when called.
+        CompileError: it is no object file, or needs symbols that nobody defines, which would crash when called.
     """
-    missing = [n for n in undefined_symbols(image) if n != "_GLOBAL_OFFSET_TABLE_" and not llvm.address_of_symbol(n)]
-    if missing:
-        raise CompileError(f"Compiled code needs unknown symbols: {', '.join(missing)}.")
+    _check(image)
     with _lock:
         _initialize()
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)

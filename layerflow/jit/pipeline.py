@@ -1,6 +1,6 @@
 """The ordered passes, from a traced graph to native code.  Read this page first.
 
-    graph -> simplified -> fused -> schedule -> memory -> source -> llvm -> asm
+graph -> simplified -> fused -> schedule -> memory -> source -> llvm -> asm
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from layerflow.jit.access import Layout
 from layerflow.jit.fusion import Group
 from layerflow.jit.index import Index, Ranges
 
-PRIVATE_BYTES = 1 << 16  # a value this small that needs no samples is computed by every thread for itself, which saves a barrier
+PRIVATE_BYTES = (
+    1 << 16
+)  # a value this small that needs no samples is computed by every thread for itself, which saves a barrier
 ALIAS_BYTES = 2048  # rows of a multiple of this length collide in the first-level cache
 
 
@@ -54,7 +56,10 @@ class Kernel:
     samples: bool
     private: bool = False
     units: int = 1
-    scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample of the batch
+    scratch: tuple[int, int] = (
+        0,
+        0,
+    )  # bytes of working memory a thread needs: always, and for each sample of the batch
     reads: set[Op] = dataclasses.field(default_factory=set)
 
 
@@ -97,7 +102,9 @@ def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[O
             found[op] = Buffer(op, access.dense(op.shape), "constant")
         elif op.primitive is INPUT:
             scalar = op not in graph.inputs
-            padded = access.batch_of(op.shape) is not None  # a batch is gathered into place; other arguments are used where they are
+            padded = (
+                access.batch_of(op.shape) is not None
+            )  # a batch is gathered into place; other arguments are used where they are
             found[op] = Buffer(op, _layout(op, padded), "scalar" if scalar else "argument")
     for group in groups:
         for op in group.stored:
@@ -141,7 +148,10 @@ def _make_private(plan: Schedule) -> None:
     for kernel in plan.kernels:
         kernel.reads = _stored_reads(kernel, plan.buffers)
     for kernel in plan.kernels:
-        small = all(plan.buffers[op].role == "temporary" and plan.buffers[op].elements * op.dtype.itemsize <= PRIVATE_BYTES for op in kernel.group.stored)
+        small = all(
+            plan.buffers[op].role == "temporary" and plan.buffers[op].elements * op.dtype.itemsize <= PRIVATE_BYTES
+            for op in kernel.group.stored
+        )
         pure = all(op not in producers or producers[op].private for op in kernel.reads)
         fed = not any(plan.buffers[op].per_sample for op in kernel.reads)
         used_early = any(k.samples for k in plan.kernels if k.reads & set(kernel.group.stored))
@@ -195,7 +205,9 @@ def is_sample_local(plan: Schedule, kernel: Kernel, shared: set[Op]) -> bool:
     return True
 
 
-def member_reads(member: Op, group: Group, buffers: dict[Op, Buffer], ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+def member_reads(
+    member: Op, group: Group, buffers: dict[Op, Buffer], ranges: Ranges
+) -> list[tuple[Op, tuple[Index, ...]]]:
     """Stored values a member reads, with the index in terms of the group's loop variables (k, r: folded axes)."""
     members = set(group.members)
 
@@ -203,7 +215,11 @@ def member_reads(member: Op, group: Group, buffers: dict[Op, Buffer], ranges: Ra
         return op in buffers or op in members
 
     def expand(op: Op, index: tuple[Index, ...]) -> list[tuple[Op, tuple[Index, ...]]]:
-        return [(op, index)] if stops(op) or op.primitive.kind is Kind.LEAF else list(access.inline_references(op, index, stops, ranges))
+        return (
+            [(op, index)]
+            if stops(op) or op.primitive.kind is Kind.LEAF
+            else list(access.inline_references(op, index, stops, ranges))
+        )
 
     variables = group.variables(ranges)
     if member.primitive.kind is Kind.CONTRACT:

@@ -32,7 +32,9 @@ def force(graph: Graph) -> Graph:
         memo[op] = rebuild(op, tuple(memo[i] for i in op.inputs)) if op.inputs else op
     roots = [memo[r] for r in graph.roots]
     n = len(graph.outputs)
-    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))
+    return Graph(
+        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
+    )
 
 
 def rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
@@ -49,7 +51,11 @@ def rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
 
 def _value(op: Op) -> float | None:
     """The number if `op` is a literal, through broadcasts and reshapes of it."""
-    while op.primitive.kind is Kind.MOVE and op.name in ("broadcast_to", "reshape") and op.inputs[0].shape in ((), (1,) * len(op.inputs[0].shape)):
+    while (
+        op.primitive.kind is Kind.MOVE
+        and op.name in ("broadcast_to", "reshape")
+        and op.inputs[0].shape in ((), (1,) * len(op.inputs[0].shape))
+    ):
         op = op.inputs[0]
     return op.attrs["value"] if op.primitive is LITERAL else None
 
@@ -87,7 +93,12 @@ def merge_moves(op: Op, inputs: tuple[Op, ...]) -> Op | None:
 
 def fold_constants(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     """Maps of literals are computed now."""
-    if op.primitive.kind is not Kind.MAP or not inputs or op.shape != () or any(i.primitive is not LITERAL for i in inputs):
+    if (
+        op.primitive.kind is not Kind.MAP
+        or not inputs
+        or op.shape != ()
+        or any(i.primitive is not LITERAL for i in inputs)
+    ):
         return None
     arrays = [np.asarray(i.attrs["value"], i.dtype) for i in inputs]
     with np.errstate(all="ignore"):
@@ -222,11 +233,15 @@ def untranspose(graph: Graph) -> Graph:
             rank = len(inputs[1].shape)
             with layer_scope(op.layer):
                 turned = ops.transpose(SymbolicTensor(inputs[1]), [*range(rank - 2), rank - 1, rank - 2]).op
-                new = intern(PRIMITIVES["matmul"], (inputs[0], turned), {**op.attrs, "transpose_b": False}, op.shape, op.dtype)
+                new = intern(
+                    PRIMITIVES["matmul"], (inputs[0], turned), {**op.attrs, "transpose_b": False}, op.shape, op.dtype
+                )
         memo[op] = new
     roots = [memo[r] for r in graph.roots]
     n = len(graph.outputs)
-    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))
+    return Graph(
+        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
+    )
 
 
 def separate_roots(graph: Graph) -> Graph:
@@ -240,4 +255,6 @@ def separate_roots(graph: Graph) -> Graph:
         taken.add(root)
         roots.append(root)
     n = len(graph.outputs)
-    return Graph(graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True)))
+    return Graph(
+        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
+    )

@@ -99,11 +99,3 @@ def cache_size(level: str, number: int) -> int:
     except (OSError, ValueError):
         pass
     return _CACHES[level]
-
-
-@functools.cache
-def usable_cpus() -> int:
-    """Processors this process may run on, as found at first use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
 import threading
 from collections.abc import Callable
 
 import numpy as np
 
-from layerflow import config
-from layerflow.jit import library, runtime, target
+from layerflow.jit import library, runtime
+from layerflow.jit.cpus import get_num_threads
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _DISPATCH = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _JOIN = ctypes.CFUNCTYPE(None, ctypes.c_int64)
-
-
-def get_num_threads() -> int:
-    """Threads that compiled steps may use: never more than the process may run on."""
-    usable = target.usable_cpus()
-    return max(1, min(config.num_threads() or usable, usable))
 
 
 def yield_address() -> int:
@@ -126,5 +119,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-ARCHITECTURE = platform.machine().lower()

@@ -35,8 +35,19 @@ FUNCTIONS = {
 INFIX = {"logical_and": ast.BitAnd, "logical_or": ast.BitOr, "logical_xor": ast.BitXor}
 # Slots of the context table that the driver keeps for each thread.
 ROWS, SEED, STEP, ITERATION = 0, 1, 2, 3  # rows of the batch, seed, step number, optimizer iteration
-GATHER, ORDER, BATCH, FIRST = 4, 5, 6, 7  # gather on, address of the row order, rows of a full batch, first row of the batch
-TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = 8, 9, 10, 11, 12  # rows in all, first batch, batches to run, counters before them
+GATHER, ORDER, BATCH, FIRST = (
+    4,
+    5,
+    6,
+    7,
+)  # gather on, address of the row order, rows of a full batch, first row of the batch
+TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = (
+    8,
+    9,
+    10,
+    11,
+    12,
+)  # rows in all, first batch, batches to run, counters before them
 LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barrier)
 SCRATCH = 17  # address of the thread's own working memory
 FIRST_SLOT = 18  # addresses of buffers from here on
@@ -220,7 +231,9 @@ class Writer:
             tail = "" if self.chunk.count is None else f", {self.chunk.count}"
             self.write(f"store({pointer}, {self.position(offset)}, {text}{tail})")
         elif value.vector:
-            self.write(f"store({pointer}, {self.position(offset)}, {text}, 1)")  # an axis of one element: the first lane
+            self.write(
+                f"store({pointer}, {self.position(offset)}, {text}, 1)"
+            )  # an axis of one element: the first lane
         else:
             self.write(f"{pointer}[{self.position(offset)}] = {text}")
 

@@ -45,6 +45,8 @@ def save_model(
 ) -> dict[str, Any]:
     """Writes a model to a folder: model.json and a weight file, which TF.js 4.22 opens too.
 
+    The format holds floats as float32: of a float64 model the last digits are lost.
+
     Args:
         path: the folder, or the path of its model.json; a file:// URL too.
         include_optimizer: also the training configuration and the optimizer's state, if the model is compiled.

@@ -43,7 +43,13 @@ def graph_dtype(array: np.ndarray, wanted: np.dtype | None = None) -> np.dtype:
 
 def native(array: np.ndarray) -> np.ndarray:
     """Types that compiled code does not read are converted first."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array.view(np.uint8) if array.dtype == bool else array
+    return (
+        array.astype(np.float32)
+        if array.dtype == np.float16
+        else array.view(np.uint8)
+        if array.dtype == bool
+        else array
+    )
 
 
 class Step:
@@ -69,14 +75,23 @@ class Step:
 
     # --- graphs --------------------------------------------------------------
 
-    def graph(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None, grad_only: bool = False) -> Graph:
+    def graph(
+        self,
+        xs: Sequence[np.ndarray],
+        ys: Sequence[np.ndarray] = (),
+        ws: Sequence[np.ndarray] | None = None,
+        grad_only: bool = False,
+    ) -> Graph:
         """The traced graph for arrays of these shapes and types.
 
         Args:
             grad_only: without the optimizer's update, for dumps.
         """
         model = self.model
-        inputs = [placeholder((None, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}") for i, (a, s) in enumerate(zip(xs, model.inputs, strict=True))]
+        inputs = [
+            placeholder((None, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}")
+            for i, (a, s) in enumerate(zip(xs, model.inputs, strict=True))
+        ]
         labels = [placeholder((None, *a.shape[1:]), graph_dtype(a), f"y{i}") for i, a in enumerate(ys)]
         weights = [placeholder((None, *a.shape[1:]), None, f"w{i}") for i, a in enumerate(ws or ())]
         with tracing() as record:
@@ -91,7 +106,9 @@ class Step:
                 record.updates.clear()
             return record.graph([*inputs, *labels, *weights], [self._number(r) for r in results])
 
-    def _results(self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any], penalties: Sequence[Any]) -> list[Any]:
+    def _results(
+        self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any], penalties: Sequence[Any]
+    ) -> list[Any]:
         """Total loss, losses of several outputs, metrics."""
         model = self.model
         losses = []
@@ -99,7 +116,10 @@ class Step:
             each = loss(label, output)
             losses.append(ops.mean(self._weighted(each, weights[i]) if weights else each))
         factors = model.loss_weights or [1.0] * len(losses)
-        total: Any = sum((v if f == 1 else v * f for v, f in zip(losses[1:], factors[1:], strict=True)), losses[0] if factors[0] == 1 else losses[0] * factors[0])
+        total: Any = sum(
+            (v if f == 1 else v * f for v, f in zip(losses[1:], factors[1:], strict=True)),
+            losses[0] if factors[0] == 1 else losses[0] * factors[0],
+        )
         for penalty in [*penalties, *(make() for make in model.losses)]:
             total = total + penalty
         metrics = [
@@ -117,7 +137,11 @@ class Step:
 
     @staticmethod
     def _number(value: Any) -> Any:
-        value = ops.cast(value, config.floatx()) if isinstance(value, SymbolicTensor) and value.dtype.name != config.floatx() else value
+        value = (
+            ops.cast(value, config.floatx())
+            if isinstance(value, SymbolicTensor) and value.dtype.name != config.floatx()
+            else value
+        )
         return value
 
     def _update(self, record: Any, loss: Any, grad_only: bool) -> None:
@@ -131,7 +155,9 @@ class Step:
 
     # --- running -------------------------------------------------------------
 
-    def program(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None) -> Any:
+    def program(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None
+    ) -> Any:
         """The program for arrays like these, compiled at first use."""
         signature = _Signature(_described(xs), _described(ys), _described(ws), config.jit())
         if self._latest is not None and self._latest[0] == signature:
@@ -150,9 +176,16 @@ class Step:
             return {"seed": random.seed_value(), "step": 0}
         optimizer = self.model.optimizer
         done = optimizer.iterations + 1
-        return {"seed": random.seed_value(), "step": done, "iteration": done, "learning_rate": float(optimizer.learning_rate)}
+        return {
+            "seed": random.seed_value(),
+            "step": done,
+            "iteration": done,
+            "learning_rate": float(optimizer.learning_rate),
+        }
 
-    def run(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    def run(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
         """One batch of all rows; in "train" mode the weights are updated.
 
         Returns:
@@ -160,7 +193,9 @@ class Step:
         """
         return np.array(self.numbers(xs, ys, ws), config.floatx())
 
-    def numbers(self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None) -> list[float]:
+    def numbers(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
+    ) -> list[float]:
         """As `run`, with the results as Python numbers."""
         if ws is None:
             results = self._directly([*xs, *ys], xs, ys)
@@ -170,7 +205,9 @@ class Step:
                 return [r.item() for r in results]
         return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0].tolist()
 
-    def _directly(self, arrays: list[np.ndarray], xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    def _directly(
+        self, arrays: list[np.ndarray], xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]
+    ) -> list[np.ndarray] | None:
         """One batch by the short way, if the arrays can be used where they are."""
         direct = self._direct
         if direct is None or not direct.fits(arrays) or not config.jit():
@@ -182,7 +219,14 @@ class Step:
         return direct(arrays, self._scalars())
 
     def run_many(
-        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None, order: np.ndarray | None, batch_size: int, first: int, count: int
+        self,
+        xs: Sequence[np.ndarray],
+        ys: Sequence[np.ndarray],
+        ws: Sequence[np.ndarray] | None,
+        order: np.ndarray | None,
+        batch_size: int,
+        first: int,
+        count: int,
     ) -> np.ndarray:
         """Batches `first` .. `first + count` in one native call; rows are taken in the order of `order` (int64).
 

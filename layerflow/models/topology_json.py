@@ -30,7 +30,7 @@ def layer_entry(layer: Layer) -> dict[str, Any]:
     """
     config = layer.get_config()
     try:
-        json.dumps(config)
+        json.dumps(config, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise SaveError(
             f"{layer.name}: its configuration cannot be written ({error}). A function needs a name: register it with "

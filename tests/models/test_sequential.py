@@ -1,11 +1,15 @@
 """Sequential: grows, shrinks, refuses."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from layerflow import layers as L
 from layerflow.errors import ArgumentError, ModelError, NotBuiltError, ShapeError
 from layerflow.models.sequential import Sequential, sequential
+
+ANY: Any = "no layer"
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +74,7 @@ def test_an_input_layer_may_come_first():
             ShapeError,
             "permute.*3 axes",
         ),
-        (lambda: Sequential.add(sequential(), np.ones(1)), ArgumentError, "takes a layer"),
+        (lambda: Sequential.add(sequential(), ANY), ArgumentError, "takes a layer"),
         (lambda: sequential().count_params(), NotBuiltError, "no layers"),
     ],
 )

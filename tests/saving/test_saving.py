@@ -150,6 +150,9 @@ def test_what_has_no_form_in_a_file_is_refused_before_anything_is_written(tmp_pa
     odd = sequential([L.activation(activation=lambda x: x, input_shape=[2])])
     with pytest.raises(SaveError, match="register"):
         odd.save(tmp_path / "odd")
+    with pytest.raises(SaveError, match="JSON"):
+        mlp().save(tmp_path / "meta", metadata={"x": object()})
+    assert not (tmp_path / "meta").exists()
     with pytest.raises(SaveError, match="scheme"):
         net.save("localstorage://x")
 
@@ -253,7 +256,8 @@ const tf = require(process.argv[1]), fs = require('fs'), path = require('path');
   const y = m.predict(x.map(v => tf.tensor(v)));
   const out = (Array.isArray(y) ? y : [y]).map(t => t.arraySync());
   const o = m.optimizer;
-  console.log('RESULT' + JSON.stringify({out, optimizer: o ? o.getClassName() : null, iterations: o ? o.iterations : 0}));
+  const state = o ? {optimizer: o.getClassName(), iterations: o.iterations} : {optimizer: null, iterations: 0};
+  console.log('RESULT' + JSON.stringify({out, ...state}));
 })();
 """
 

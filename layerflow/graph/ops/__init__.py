@@ -125,22 +125,26 @@ symbolic.OPERATORS.update(
 METHODS = {
     name: globals()[name]
     for name in (
-        "abs acos acosh add all any argmax argmin asin asinh atan atanh broadcast_to cast ceil clip cos cosh divide dot equal erf exp "
-        "expand_dims expm1 flatten floor floor_divide gather greater greater_equal isfinite isinf isnan less less_equal log log1p log_softmax "
-        "logical_and logical_not logical_or logical_xor logsumexp matmul max maximum mean min minimum mod multiply negative not_equal one_hot pad "
-        "power prod reciprocal relu repeat reshape round rsqrt sigmoid sign sin sinh softmax softplus split sqrt square squared_difference squeeze "
-        "stop_gradient subtract sum tan tanh tile transpose unstack"
+        "abs acos acosh add all any argmax argmin asin asinh atan atanh broadcast_to cast ceil clip cos cosh "
+        "divide dot equal erf exp expand_dims expm1 flatten floor floor_divide gather greater greater_equal "
+        "isfinite isinf isnan less less_equal log log1p log_softmax logical_and logical_not logical_or "
+        "logical_xor logsumexp matmul max maximum mean min minimum mod multiply negative not_equal one_hot pad "
+        "power prod reciprocal relu repeat reshape round rsqrt sigmoid sign sin sinh softmax softplus split sqrt "
+        "square squared_difference squeeze stop_gradient subtract sum tan tanh tile transpose unstack"
     ).split()
 }
 METHODS.update(
     mat_mul=matmul, sub=subtract, mul=multiply, div=divide, pow=power, neg=negative, arg_max=argmax, arg_min=argmin,
-    log_sum_exp=logsumexp, clip_by_value=clip, as_type=cast, slice=slice_, where=where, concat=lambda x, other, axis=0: concatenate([x, other], axis),
+    log_sum_exp=logsumexp, clip_by_value=clip, as_type=cast, slice=slice_, where=where,
+    concat=lambda x, other, axis=0: concatenate([x, other], axis),
 )  # fmt: skip
 
 
 def _method(name, op):
     def method(self, *args, **kwargs):
-        if not isinstance(self, Tensor) or not (kwargs.keys() & {"dtype", "out", "order", "initial", "where", "casting"}):
+        if not isinstance(self, Tensor) or not (
+            kwargs.keys() & {"dtype", "out", "order", "initial", "where", "casting"}
+        ):
             return op(self, *args, **kwargs)
         # NumPy's own calling convention (np.sum(tensor) ends here): hand it on.
         import numpy as np

@@ -85,9 +85,12 @@ def einsum(equation: str, *operands: Any, **unused: Any) -> Any:
         letters = sorted(set(left.replace(",", "")))
         out = "".join(c for c in letters if left.count(c) == 1)
     if len(terms) != len(operands) or len(terms) > 2 or any(len(set(t)) != len(t) for t in terms) or "." in equation:
-        raise ShapeError(f"einsum {equation!r}: one or two operands without repeated letters or ellipsis are supported.")
+        raise ShapeError(
+            f"einsum {equation!r}: one or two operands without repeated letters or ellipsis are supported."
+        )
     operands = tuple(
-        reduction.sum_(x, [i for i, c in enumerate(t) if c not in out and sum(c in u for u in terms) == 1]) for t, x in zip(terms, operands, strict=True)
+        reduction.sum_(x, [i for i, c in enumerate(t) if c not in out and sum(c in u for u in terms) == 1])
+        for t, x in zip(terms, operands, strict=True)
     )
     terms = ["".join(c for c in t if c in out or sum(c in u for u in terms) > 1) for t in terms]
     if len(terms) == 1:
@@ -107,7 +110,9 @@ def _einsum_pair(terms: list[str], operands: tuple[Any, ...], out: str) -> Any:
     lead = [extent[c] for c in batch]
     x = movement.transpose(operands[0], [a.index(c) for c in (*batch, *rows, *inner)])
     y = movement.transpose(operands[1], [b.index(c) for c in (*batch, *inner, *cols)])
-    z = matmul(movement.reshape(x, [*lead, merge(rows), merge(inner)]), movement.reshape(y, [*lead, merge(inner), merge(cols)]))
+    z = matmul(
+        movement.reshape(x, [*lead, merge(rows), merge(inner)]), movement.reshape(y, [*lead, merge(inner), merge(cols)])
+    )
     letters = [*batch, *rows, *cols]
     z = movement.reshape(z, [extent[c] for c in letters])
     return movement.transpose(z, [letters.index(c) for c in out])

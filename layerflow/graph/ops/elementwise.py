@@ -508,5 +508,3 @@ def clip(x: Any, minimum_value: Any = None, maximum_value: Any = None) -> Any:
     """`x` limited to [minimum_value, maximum_value]; the gradient passes inside the closed range."""
     y = x if minimum_value is None else maximum(x, minimum_value)
     return y if maximum_value is None else minimum(y, maximum_value)
-
-

@@ -58,7 +58,9 @@ def _(g, y, i, updates, rows):
 
 def positions(shape: shapes.Shape, axis: int | None = None, dtype: Any = np.int32) -> SymbolicTensor:
     """A symbol whose elements are their own index along `axis` (None: their row-major position)."""
-    return SymbolicTensor(symbolic.intern(iota, (), {"shape": shape, "axis": axis, "dtype": np.dtype(dtype).name}, shape, np.dtype(dtype)))
+    return SymbolicTensor(
+        symbolic.intern(iota, (), {"shape": shape, "axis": axis, "dtype": np.dtype(dtype).name}, shape, np.dtype(dtype))
+    )
 
 
 def arange(stop: int, dtype: Any = np.int32, symbolic_like: Any = None) -> Any:
@@ -115,4 +117,6 @@ def one_hot(indices: Any, depth: int, on_value: float = 1.0, off_value: float = 
     column = movement.expand_dims(indices if symbolic.is_symbolic(indices) else np.asarray(indices), -1)
     kind = as_op(column).dtype if symbolic.is_symbolic(column) else np.asarray(column).dtype
     same = e.equal(column, e.cast(arange(depth, symbolic_like=column), kind))
-    return e.where(same, e.cast(on_value, dtype or config.floatx()) if not symbolic.is_symbolic(column) else on_value, off_value)
+    return e.where(
+        same, e.cast(on_value, dtype or config.floatx()) if not symbolic.is_symbolic(column) else on_value, off_value
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,12 +24,19 @@ def _shape(x: Any) -> Shape:
 
 
 reshape_p = Primitive("reshape", Kind.MOVE, lambda x, shape: np.reshape(x, shape), lambda old, shape: shape)
-transpose_p = Primitive("transpose", Kind.MOVE, lambda x, perm: np.transpose(x, perm), lambda s, perm: tuple(s[p] for p in perm))
+transpose_p = Primitive(
+    "transpose", Kind.MOVE, lambda x, perm: np.transpose(x, perm), lambda s, perm: tuple(s[p] for p in perm)
+)
 broadcast_p = Primitive("broadcast_to", Kind.MOVE, lambda x, shape: np.broadcast_to(x, shape), lambda old, shape: shape)
 
 
 def _slice_kernel(x, begin, size, step):
-    return x[tuple(slice(b, None if s < 0 and b + n * s < 0 else b + n * s, s) for b, n, s in zip(begin, size, step, strict=True))]
+    return x[
+        tuple(
+            slice(b, None if s < 0 and b + n * s < 0 else b + n * s, s)
+            for b, n, s in zip(begin, size, step, strict=True)
+        )
+    ]
 
 
 slice_p = Primitive("slice", Kind.MOVE, _slice_kernel, lambda old, begin, size, step: size)
@@ -73,7 +81,9 @@ def _(g, y, x, begin, size, step):
             g = flip(g, axis)
             widths.append((0, 0))
         elif s != 1:
-            raise ShapeError(f"the gradient of a slice with step {s} is not supported; reshape and take a part instead.")
+            raise ShapeError(
+                f"the gradient of a slice with step {s} is not supported; reshape and take a part instead."
+            )
         else:
             widths.append((b, 0) if n == full else (b, full - n - b))
     return pad(g, widths) if builtins.any(w != (0, 0) for w in widths) else g
@@ -113,7 +123,11 @@ def reshape(x: Any, shape: Any, *more: Any) -> Any:
     """`x` with another shape; -1 is inferred, a leading None is the batch."""
     target = (shape, *more) if more or isinstance(shape, (int, np.integer)) else tuple(shape)
     new = shapes.reshape(_shape(x), target)
-    return x if symbolic.is_symbolic(x) and new == _shape(x) and isinstance(x, SymbolicTensor) else reshape_p.bind([x], shape=new)
+    return (
+        x
+        if symbolic.is_symbolic(x) and new == _shape(x) and isinstance(x, SymbolicTensor)
+        else reshape_p.bind([x], shape=new)
+    )
 
 
 @numpy_op(np.transpose)
@@ -123,7 +137,9 @@ def transpose(x: Any, perm: Sequence[int] | None = None, axes: Sequence[int] | N
     order = perm if perm is not None else axes
     order = tuple(range(rank))[::-1] if order is None else tuple(shapes.normalize_axis(int(p), rank) for p in order)
     if sorted(order) != list(range(rank)):
-        raise ShapeError(f"transpose: {list(order)} is not a permutation of the {rank} axes of {shapes.text(_shape(x))}.")
+        raise ShapeError(
+            f"transpose: {list(order)} is not a permutation of the {rank} axes of {shapes.text(_shape(x))}."
+        )
     return transpose_p.bind([x], perm=order)
 
 
@@ -181,12 +197,16 @@ def slice_(x: Any, begin: Any, size: Any, step: Any = None) -> Any:
     for b, n, extent in zip(begin, size, shape, strict=True):
         if isinstance(n, Dim) or isinstance(extent, Dim):
             if b or (n != extent and n != -1):
-                raise ShapeError(f"the batch axis of {shapes.text(shape)} cannot be cut: its extent is known only at run time.")
+                raise ShapeError(
+                    f"the batch axis of {shapes.text(shape)} cannot be cut: its extent is known only at run time."
+                )
             full.append(extent)
         else:
             n = extent - b if n == -1 else int(n)
             if b < 0 or n < 0 or (step == (1,) * len(shape) and b + n > extent):
-                raise ShapeError(f"slice: begin {list(begin)} and size {list(size)} reach outside {shapes.text(shape)}.")
+                raise ShapeError(
+                    f"slice: begin {list(begin)} and size {list(size)} reach outside {shapes.text(shape)}."
+                )
             full.append(n)
     return slice_p.bind([x], begin=begin, size=tuple(full), step=step)
 
@@ -194,7 +214,9 @@ def slice_(x: Any, begin: Any, size: Any, step: Any = None) -> Any:
 def pad(x: Any, widths: Any, value: float = 0.0) -> Any:
     """`x` with `widths[axis] = (before, after)` elements of `value` added."""
     shape = _shape(x)
-    pairs = tuple((int(a), int(b)) for a, b in (widths if not isinstance(widths, int) else [(widths, widths)] * len(shape)))
+    pairs = tuple(
+        (int(a), int(b)) for a, b in (widths if not isinstance(widths, int) else [(widths, widths)] * len(shape))
+    )
     for (a, b), n in zip(pairs, shape, strict=True):
         if (a or b) and isinstance(n, Dim):
             raise ShapeError(f"pad: the batch axis of {shapes.text(shape)} cannot be padded.")
@@ -218,7 +240,9 @@ def concatenate(values: Sequence[Any], axis: int = -1) -> Any:
     rank = len(all_shapes[0])
     axis = shapes.normalize_axis(axis, rank)
     for shape in all_shapes[1:]:
-        if len(shape) != rank or builtins.any(a != b for i, (a, b) in enumerate(zip(shape, all_shapes[0], strict=True)) if i != axis):
+        if len(shape) != rank or builtins.any(
+            a != b for i, (a, b) in enumerate(zip(shape, all_shapes[0], strict=True)) if i != axis
+        ):
             listed = ", ".join(shapes.text(s) for s in all_shapes)
             raise ShapeError(f"concatenate along axis {axis} needs equal extents on all other axes, got {listed}.")
     if builtins.any(map(symbolic.is_symbolic, values)):
@@ -254,7 +278,7 @@ def _np_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         return split(x, indices_or_sections, axis)
     total = _shape(x)[axis]
     edges = [0, *indices_or_sections, total]
-    return split(x, [b - a for a, b in zip(edges, edges[1:], strict=False)], axis)
+    return split(x, [b - a for a, b in itertools.pairwise(edges)], axis)
 
 
 def unstack(x: Any, axis: int = 0) -> list[Any]:
@@ -282,7 +306,9 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
         return repeat(reshape(x, (-1,)), repeats, 0)
     shape = list(_shape(x))
     axis = shapes.normalize_axis(axis, len(shape))
-    y = broadcast_to(reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]]), [*shape[: axis + 1], repeats, *shape[axis + 1 :]])
+    y = broadcast_to(
+        reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]]), [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
+    )
     return reshape(y, [*shape[:axis], shapes.multiply(shape[axis], repeats), *shape[axis + 1 :]])
 
 
@@ -328,15 +354,21 @@ def _index(k: Any, extent: Extent, shape: Shape) -> tuple[int, Extent, int, bool
     if isinstance(k, slice):
         if isinstance(extent, Dim):
             if k != slice(None):
-                raise ShapeError(f"the batch axis of {shapes.text(shape)} cannot be cut: its extent is known only at run time.")
+                raise ShapeError(
+                    f"the batch axis of {shapes.text(shape)} cannot be cut: its extent is known only at run time."
+                )
             return 0, extent, 1, True
         start, stop, step = k.indices(extent)
         return start, max(0, len(range(start, stop, step))), step, True
     if isinstance(k, (int, np.integer)) and not isinstance(extent, Dim):
         return shapes.normalize_axis(int(k), extent, "index"), 1, 1, False
     if isinstance(k, (int, np.integer)):
-        raise ShapeError(f"a single sample of {shapes.text(shape)} cannot be taken: the batch is known only at run time.")
-    raise ShapeError(f"index {k!r} is not supported on a symbol; use lf.gather for integer arrays and np.where for conditions.")
+        raise ShapeError(
+            f"a single sample of {shapes.text(shape)} cannot be taken: the batch is known only at run time."
+        )
+    raise ShapeError(
+        f"index {k!r} is not supported on a symbol; use lf.gather for integer arrays and np.where for conditions."
+    )
 
 
 @numpy_op(np.reshape)
@@ -352,12 +384,16 @@ def flatten(x: Any) -> Any:
 
 @numpy_op(np.zeros_like)
 def zeros_like(x: Any, dtype: Any = None, **unused: Any) -> Any:
-    return broadcast_to(e.cast(0.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 0, dtype), _shape(x))
+    return broadcast_to(
+        e.cast(0.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 0, dtype), _shape(x)
+    )
 
 
 @numpy_op(np.ones_like)
 def ones_like(x: Any, dtype: Any = None, **unused: Any) -> Any:
-    return broadcast_to(e.cast(1.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 1, dtype), _shape(x))
+    return broadcast_to(
+        e.cast(1.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 1, dtype), _shape(x)
+    )
 
 
 @numpy_op(np.full_like)

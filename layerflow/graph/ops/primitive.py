@@ -1,4 +1,4 @@
-"""Primitive: one operation, declared once: its NumPy kernel, shape rule, gradient rule and NumPy spelling stand together."""
+"""Primitive: one operation, declared once: NumPy kernel, shape rule, gradient rule and NumPy spelling together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCALARS = (bool, int, float, np.bool_)
 
 
 def promote(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """Result type of arrays: the widest float if there is any float, else NumPy's rule.  An integer never widens a float."""
+    """Result type: the widest float if there is any float, else NumPy's rule.  An integer never widens a float."""
     floats = [d for d in dtypes if d.kind == "f"]
     return np.result_type(*(floats or dtypes)) if dtypes else np.dtype(config.floatx())
 
@@ -57,7 +57,11 @@ class Primitive:
         if not any(map(symbolic.is_symbolic, operands)):
             return self.run(concrete(operands, self.kind is Kind.MAP), attrs)
         ops = as_ops(operands, unify=self.kind is Kind.MAP or self.kind is Kind.CONTRACT)
-        shape = self.shape_rule(*[op.shape for op in ops], **attrs) if self.shape_rule else shapes.broadcast(*[op.shape for op in ops], what=f"operands of {self.name}")
+        shape = (
+            self.shape_rule(*[op.shape for op in ops], **attrs)
+            if self.shape_rule
+            else shapes.broadcast(*[op.shape for op in ops], what=f"operands of {self.name}")
+        )
         dtype = attrs.get("dtype") or self.result_dtype or self.operand_dtype(ops)
         return SymbolicTensor(symbolic.intern(self, ops, attrs, shape, np.dtype(dtype)))
 
@@ -94,7 +98,7 @@ class MapPrimitive(Primitive):
 
 
 def elementwise(numpy: Any = (), dtype: Any = None) -> Callable[[Callable], MapPrimitive]:
-    """Declares a map.  `numpy` names the NumPy function(s) that find it; `dtype` fixes the result type (comparisons: bool)."""
+    """Declares a map.  `numpy`: the NumPy function(s) that find it; `dtype` fixes the result type (comparisons: bool)."""
 
     def declare(kernel: Callable) -> MapPrimitive:
         primitive = MapPrimitive(kernel.__name__.rstrip("_"), kernel, dtype)
@@ -175,7 +179,10 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         return literal(value, scalar_dtype(like, [value]) if like is not None else weak_dtype(value))
     array = np.asarray(value)
     if array.dtype == object or array.dtype.kind in "USO":
-        raise ShapeError(f"a value of type {type(value).__name__} (dtype {array.dtype}) cannot be used in a computation; pass numbers.")
+        raise ShapeError(
+            f"a value of type {type(value).__name__} (dtype {array.dtype}) cannot be used in a computation; "
+            "pass numbers."
+        )
     if array.dtype.kind == "f" and like is not None and like.kind == "f":
         array = array.astype(like, copy=False)
     elif array.dtype == np.float64 or not isinstance(value, (np.ndarray, np.generic)):
@@ -187,14 +194,20 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
 
 def as_ops(operands: Sequence[Any], unify: bool) -> list[Op]:
     """Ops of the operands, converted to one type where the kind asks for it."""
-    known = [o.op.dtype if isinstance(o, SymbolicTensor) else o.dtype for o in operands if isinstance(o, (SymbolicTensor, Variable))]
+    known = [
+        o.op.dtype if isinstance(o, SymbolicTensor) else o.dtype
+        for o in operands
+        if isinstance(o, (SymbolicTensor, Variable))
+    ]
     numbers = [d for d in known if d.kind != "b"]
     like = promote(numbers or known)
     ops = [as_op(o, like) for o in operands]
     if not unify:
         return ops
     scalars = [o for o in operands if isinstance(o, SCALARS)]
-    dtypes = [op.dtype for op, o in zip(ops, operands, strict=True) if not isinstance(o, SCALARS) and op.dtype.kind != "b"]
+    dtypes = [
+        op.dtype for op, o in zip(ops, operands, strict=True) if not isinstance(o, SCALARS) and op.dtype.kind != "b"
+    ]
     target = scalar_dtype(promote(dtypes), scalars) if dtypes else None
     return [convert(op, target) if target is not None and op.dtype.kind != "b" else op for op in ops]
 

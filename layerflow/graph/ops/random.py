@@ -60,7 +60,7 @@ def bitwise_xor(a, b):
 
 
 def hashed(x: Any) -> Any:
-    """Finaliser of 32-bit words: multiply and xor-shift rounds with low bias (the "lowbias32" constants of Chris Wellons)."""
+    """Finaliser of 32-bit words: multiply and xor-shift rounds, with the "lowbias32" constants of Chris Wellons."""
     x = bitwise_xor(x, right_shift(x, 16)) * 0x7FEB352D
     x = bitwise_xor(x, right_shift(x, 15)) * 0x846CA68B
     return bitwise_xor(x, right_shift(x, 16))
@@ -100,8 +100,16 @@ def _resolve(shape: Any, like: Any) -> tuple[shapes.Shape, bool]:
     return shape, symbolic.current_trace.get() is not None or not shapes.is_static(shape)
 
 
-def random_uniform(shape: Any = None, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: int | None = None, salt: int = 0, like: Any = None) -> Any:
-    """Uniform numbers in [minval, maxval).  In a trace: a function of the step; else drawn from the process-wide generator."""
+def random_uniform(
+    shape: Any = None,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: Any = None,
+    seed: int | None = None,
+    salt: int = 0,
+    like: Any = None,
+) -> Any:
+    """Uniform numbers in [minval, maxval).  In a trace: a function of the step; else from the process-wide generator."""
     full, symbol = _resolve(shape, like)
     if not symbol:
         rng = generator() if seed is None else np.random.default_rng(seed)
@@ -110,7 +118,15 @@ def random_uniform(shape: Any = None, minval: float = 0.0, maxval: float = 1.0, 
     return y if dtype is None else e.cast(y, dtype)
 
 
-def random_normal(shape: Any = None, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None, salt: int = 0, like: Any = None) -> Any:
+def random_normal(
+    shape: Any = None,
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: Any = None,
+    seed: int | None = None,
+    salt: int = 0,
+    like: Any = None,
+) -> Any:
     """Normal numbers; Box and Muller's transform in a trace."""
     full, symbol = _resolve(shape, like)
     if not symbol:
@@ -122,7 +138,9 @@ def random_normal(shape: Any = None, mean: float = 0.0, stddev: float = 1.0, dty
     return y if dtype is None else e.cast(y, dtype)
 
 
-def truncated_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None) -> Any:
+def truncated_normal(
+    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: int | None = None
+) -> Any:
     """Normal numbers within two standard deviations of the mean, others drawn again."""
     rng = generator() if seed is None else np.random.default_rng(seed)
     y = rng.standard_normal(shape)
@@ -142,6 +160,8 @@ def dropout(x: Any, rate: float, noise_shape: Any = None, seed: int | None = Non
     if rate >= 1:
         return x * 0
     full = movement._shape(x)
-    mask_shape = full if noise_shape is None else tuple(n if m is None else m for m, n in zip(noise_shape, full, strict=True))
+    mask_shape = (
+        full if noise_shape is None else tuple(n if m is None else m for m, n in zip(noise_shape, full, strict=True))
+    )
     drawn = unit(mask_shape, salt + (seed or 0), symbolic.is_symbolic(x))
     return e.where(drawn >= rate, x * (1.0 / (1.0 - rate)), 0)

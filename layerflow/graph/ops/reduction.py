@@ -118,7 +118,10 @@ def _first_equal(x: Any, best: Any, axis: int, keepdims: bool) -> Any:
     shape = shape_of(x)
     extent = shape[axis]
     if isinstance(extent, shapes.Dim):
-        raise shapes.ShapeError(f"argmax/argmin over the batch axis {axis} of {shapes.text(shape)} is not supported; choose an axis of known extent.")
+        raise shapes.ShapeError(
+            f"argmax/argmin over the batch axis {axis} of {shapes.text(shape)} is not supported; "
+            "choose an axis of known extent."
+        )
     column = [1] * len(shape)
     column[axis] = extent
     positions = movement.reshape(indexing.arange(extent, symbolic_like=x), column)
@@ -150,7 +153,9 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def _numpy_reduction(op: Any, *functions: Any, default: Any = None) -> None:
     @numpy_op(*functions)
-    def call(a: Any, axis: Any = default, dtype: Any = None, out: Any = None, keepdims: bool = False, **unused: Any) -> Any:
+    def call(
+        a: Any, axis: Any = default, dtype: Any = None, out: Any = None, keepdims: bool = False, **unused: Any
+    ) -> Any:
         y = op(a, axis, keepdims) if default is None or axis is not None else op(a, None, keepdims)
         return y if dtype is None else e.cast(y, dtype)
 

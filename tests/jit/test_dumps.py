@@ -1,0 +1,56 @@
+"""Golden dumps of the compiler's stages; `pytest --update-expected` writes them anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import layerflow as lf
+from layerflow.inspect import dump
+
+EXPECTED = Path(__file__).parent / "expected"
+
+
+def mlp():
+    model = lf.sequential(
+        [
+            lf.layers.dense(units=8, activation="relu", input_shape=[12], name="hidden"),
+            lf.layers.dense(units=3, activation="softmax", name="output"),
+        ],
+        name="mlp",
+    )
+    model.compile(optimizer=lf.train.sgd(0.1), loss="categoricalCrossentropy", metrics=["accuracy"])
+    return model
+
+
+def regression():
+    model = lf.sequential(
+        [
+            lf.layers.dense(units=20, activation="tanh", input_shape=[5], name="hidden", kernel_regularizer="l1l2"),
+            lf.layers.dense(units=1, name="output"),
+        ],
+        name="regression",
+    )
+    model.compile(optimizer=lf.train.adam(), loss="meanSquaredError")
+    return model
+
+
+@pytest.mark.parametrize("stage", ["layers", "graph", "grad", "simplified", "fused", "schedule"])
+@pytest.mark.parametrize("make", [mlp, regression], ids=lambda f: f.__name__)
+def test_stage(make, stage, request):
+    text = dump(make(), stage) + "\n"
+    path = EXPECTED / f"{make.__name__}_{stage}.txt"
+    if request.config.getoption("--update-expected"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_source_is_what_was_lowered_by_kind():
+    """The whole step of the MLP as source, for vectors of 64 bytes: products with their epilogues, one row kernel, no copies."""
+    source = dump(mlp(), "source")
+    assert source.count("def k") == len(
+        [line for line in dump(mlp(), "schedule").splitlines() if line.startswith("  k")]
+    )
+    assert "acc0[m] = fma(a, b0, acc0[m])" in source
+    assert "def step(ctx, tid, threads):" in source
