@@ -10,8 +10,9 @@ import numpy as np
 
 from layerflow import config
 from layerflow.errors import TraceError
-from layerflow.graph import autodiff, ops, trace
+from layerflow.graph import autodiff, trace
 from layerflow.graph.ir import Graph
+from layerflow.graph.ops import random
 from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.symbolic import INPUT, Op, SymbolicTensor
 from layerflow.graph.tensor import wrap
@@ -82,7 +83,7 @@ def jit(f: Callable) -> Callable:
 
 def draw() -> dict[str, float]:
     """Seed and a fresh step number for the random ops of one run."""
-    return {"seed": ops.random.seed_value(), "step": ops.random.next_step()}
+    return {"seed": random.seed_value(), "step": random.next_step()}
 
 
 def value_and_grad(f: Callable) -> Callable:

@@ -141,8 +141,8 @@ class Variable(symbolic.Operators):
     def __array__(self, dtype=None, copy=None):
         if symbolic.current_trace.get() is not None:
             raise TraceError(
-                f"variable {self.name!r} would become a constant and lose its gradient here; use NumPy functions on the "
-                "variable itself."
+                f"variable {self.name!r} would become a constant and lose its gradient here; use NumPy functions on "
+                "the variable itself."
             )
         return np.array(self._storage, dtype=dtype, copy=True if copy is None else copy)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import config
 from layerflow.graph.ir import Graph
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
@@ -75,6 +76,7 @@ class Executable:
         if rows <= self.rows and count <= self.threads:
             return
         self.rows, self.threads = max(rows, self.rows), max(count, self.threads)
+        self.current = None
         offsets, total = memory.allocate(self.plan, self.rows, self.threads)
         staging: list[tuple[Any, int]] = []
         for buffer in self.inputs:
@@ -257,7 +259,7 @@ class Direct:
         self.like = tuple((a.shape, a.dtype) for a in arrays)
         self.rows = len(arrays[0])
         self.sampled = any(b.per_sample for b in program.outputs)
-        self.key: tuple[int, int] = (0, 0)
+        self.wanted: int | None = None
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
         """Whether arrays have the shapes, types and layout this call was made for."""
@@ -277,6 +279,7 @@ class Direct:
         starts = [slots * t for t in range(program.threads)]
         self.words = memoryview(table.reshape(-1))
         self.address = table.ctypes.data
+        self.alone = program.entry.alone
         for buffer in program.inputs:
             program._advance(buffer.op, 0, 0)
         self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
@@ -285,16 +288,16 @@ class Direct:
         known = (("seed", SEED), ("step", STEP_BASE), ("iteration", ITERATION_BASE))
         self.counter_words = [(name, tuple(s + word for s in starts)) for name, word in known if name in used]
         self.floats = [(name, program._scalar_views[name]) for name, _, _ in program.scalar_names]
-        self.key = (program.rows, program.threads)
         program.current = self
 
     def __call__(self, arrays: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
         """Outputs of one batch.  Outputs without a batch axis are the same arrays at each call, overwritten."""
         program = self.program
         with program.lock:
-            team = program._thread_count(self.rows)
-            if program.current is not self or team != self.team or self.key != (program.rows, program.threads):
-                self._install(team)
+            wanted = config.num_threads()
+            if program.current is not self or wanted != self.wanted:
+                self.wanted = wanted
+                self._install(program._thread_count(self.rows))
             words = self.words
             for places, array in zip(self.input_words, arrays):  # noqa: B905 (lengths were compared in `fits`)
                 where = address_of(array)
@@ -312,7 +315,10 @@ class Direct:
                     words[at] = scalars[name]
             for name, view in self.floats:
                 view[0] = scalars[name]
-            program.entry.run(self.address, team)
+            if self.team == 1:
+                self.alone(self.address, 0, 1)
+            else:
+                program.entry.run(self.address, self.team)
             return results
 
 

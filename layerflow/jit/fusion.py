@@ -85,7 +85,7 @@ class _Fusion:
                     if x not in found and not self._is_matrix_view(op, side, found):
                         found.add(x)
             elif op.primitive.kind is Kind.MAP and op not in found and len(self.users[op]) > 1:
-                if self._finishes_product(op) or not self._is_cheap(op, found):
+                if self._finishes_product(op, found) or not self._is_cheap(op, found):
                     found.add(op)
         return found
 
@@ -109,11 +109,11 @@ class _Fusion:
         vector_axis = -2 if op.attrs["transpose_b"] else -1
         return None not in strides and (side == 0 or strides[vector_axis] == 1)
 
-    def _finishes_product(self, op: Op) -> bool:
+    def _finishes_product(self, op: Op, found: set[Op]) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
-        return any(
-            i.primitive.kind is Kind.CONTRACT and i.shape == op.shape and len(self.users[i]) == 1 for i in op.inputs
-        )
+        tree = set(self._tree(op, found))
+        products = {i for inner in tree for i in inner.inputs if i.primitive.kind is Kind.CONTRACT}
+        return any(p.shape == op.shape and tree.issuperset(self.users[p]) for p in products)
 
     def _is_cheap(self, op: Op, found: set[Op]) -> bool:
         count = 0

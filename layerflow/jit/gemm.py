@@ -18,7 +18,7 @@ from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.schedule import Kernel, Schedule, matrix_indices
 from layerflow.jit.values import SCRATCH, TYPES, Chunk, Level, Unvectorizable, Value
 
-ACCUMULATORS = 28  # of 32 vector registers; the rest hold the right operand and the broadcast
+ACCUMULATORS = 24  # of 32 vector registers: more make LLVM spill
 ACCUMULATORS_16 = 12  # of 16
 UNROLL = 4
 MANY_ROWS = 512  # from here on the largest tile is best, though the last one be small
@@ -38,10 +38,10 @@ class Panel:
     loop: tuple[int, int] | None = None  # (end, step) when it stands for many
 
 
-def panels(columns: int, lanes: int) -> list[Panel]:
-    """Cuts the columns into panels of up to three vectors, equal ones in a loop."""
+def panels(columns: int, lanes: int, widest: int = 2) -> list[Panel]:
+    """Cuts the columns into panels of `widest` vectors (three if that is all there are), equal ones in a loop."""
     count = -(-columns // lanes)
-    width = count if count <= 3 else 2
+    width = count if count <= max(3, widest) else widest
     tail = columns % lanes or None
     whole = (columns // lanes) // width * width if count > width or tail is None else 0
     found: list[Panel] = []
@@ -85,6 +85,9 @@ class GemmNest(LoopNest):
         self.packs_left = (
             side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
         )
+        # A packed panel is read from the second-level cache: wide panels read the left operand less often.
+        widest = 4 if self.packs_right and registers >= 32 else 2
+        self.panels = panels(int(kernel.group.domain[-1]), lanes, widest)
         self.packed_right: tuple[str, int] | None = (
             None  # while a panel's copy is in use: address variable, elements a step
         )
@@ -127,12 +130,12 @@ class GemmNest(LoopNest):
 
     def _most_tiles(self, rows: int) -> int:
         """Tiles of rows: the parallel range, cut the same way for every panel."""
-        widest = max(p.vectors for p in panels(int(self.group.domain[-1]), self.lanes))
+        widest = max(p.vectors for p in self.panels)
         self.step = tile_rows(rows, widest, self.registers)
         return -(-rows // self.step)
 
     def _all_panels(self, first: str, last: str) -> None:
-        for panel in panels(int(self.group.domain[-1]), self.lanes):
+        for panel in self.panels:
             if panel.loop is None:
                 self._rows(panel, first, last)
             else:
@@ -199,7 +202,7 @@ class GemmNest(LoopNest):
         """Copies the panel's part of the right operand, step after step without gaps."""
         width = panel.vectors * self.lanes
         self._reserve(
-            self._left_width() + max(p.vectors for p in panels(int(self.group.domain[-1]), self.lanes)) * self.lanes
+            self._left_width() + max(p.vectors for p in self.panels) * self.lanes
         )
         pointer, offset = self.right
         where = self._scratch("packed")

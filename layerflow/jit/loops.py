@@ -44,6 +44,7 @@ class LoopNest(Writer):
         self.members = frozenset(m for m in kernel.group.members if m.primitive.kind is not Kind.LEAF)
         self.variables = kernel.group.variables(self.ranges)
         self.scalar = lanes == 1
+        self.fast_roots = any(op in plan.updates for op in kernel.group.stored)
 
     def source(self) -> str:
         body = self.body()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 LINE = 8  # words
 BARRIER_SLOT = 13  # of the context table: address of the barrier
-SPINS = 2000  # pauses before the processor is offered to others
+SPINS = 400  # pauses before the processor is offered to others
 IDLE_ROUNDS = 1200  # offers (about a microsecond each) before a worker goes to sleep
 
 

@@ -95,6 +95,8 @@ class Writer:
         self.chunk: Chunk | None = None  # None: scalar code, j is an ordinary variable
         self.count = 0
         self.pointers: dict[int, str] = {}
+        # New weights need no exactly rounded square roots: a step is full of them, and the exact ones bound its speed.
+        self.fast_roots = False
 
     # --- statements ----------------------------------------------------------
 
@@ -269,7 +271,8 @@ class Writer:
         values = [self.value(i, at) for i, at in access.operands(op, index, self.ranges)]
         level = max((v.level for v in values), default=0)
         vector = any(v.vector for v in values)
-        return self.assign(inline(op, [v.name for v in values]), level, vector)
+        text = inline(op, [v.name for v in values])
+        return self.assign(text.replace("sqrt(", "sqrt_fast(") if self.fast_roots and vector else text, level, vector)
 
     def _multiply_add(self, op: Op, index: tuple[Index, ...]) -> Value | None:
         """a * b + c as one rounding, where the product is not needed otherwise."""

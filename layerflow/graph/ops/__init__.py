@@ -20,19 +20,10 @@ from layerflow.graph.ops.elementwise import (
     abs_ as abs,
 )
 from layerflow.graph.ops.elementwise import (
-    acos,
-    acosh,
     add,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
     cast,
     ceil,
     clip,
-    cos,
-    cosh,
     divide,
     equal,
     erf,
@@ -64,20 +55,18 @@ from layerflow.graph.ops.elementwise import (
     relu,
     rsqrt,
     sign,
-    sin,
-    sinh,
     softplus,
     sqrt,
     square,
     stop_gradient,
     subtract,
-    tan,
     tanh,
     where,
 )
 from layerflow.graph.ops.elementwise import (
     round_ as round,
 )
+from layerflow.graph.ops.filling import full_like, ones_like, zeros_like
 from layerflow.graph.ops.indexing import arange, gather, one_hot, scatter_add
 from layerflow.graph.ops.indexing import extent_along as extent
 from layerflow.graph.ops.movement import (
@@ -86,9 +75,7 @@ from layerflow.graph.ops.movement import (
     expand_dims,
     flatten,
     flip,
-    full_like,
     getitem,
-    ones_like,
     pad,
     repeat,
     reshape,
@@ -99,7 +86,6 @@ from layerflow.graph.ops.movement import (
     tile,
     transpose,
     unstack,
-    zeros_like,
 )
 from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.ops.random import dropout, random_normal, random_uniform, truncated_normal
@@ -109,6 +95,7 @@ from layerflow.graph.ops.reduction import argmax, argmin, logsumexp, mean, prod,
 from layerflow.graph.ops.reduction import max_ as max
 from layerflow.graph.ops.reduction import min_ as min
 from layerflow.graph.ops.reduction import sum_ as sum
+from layerflow.graph.ops.trigonometric import acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, sin, sinh, tan
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
 

@@ -63,7 +63,7 @@ def positions(shape: shapes.Shape, axis: int | None = None, dtype: Any = np.int3
     )
 
 
-def arange(stop: int, dtype: Any = np.int32, symbolic_like: Any = None) -> Any:
+def arange(stop: Any, dtype: Any = np.int32, symbolic_like: Any = None) -> Any:
     """0 .. stop-1; a symbol where `symbolic_like` is one."""
     if symbolic_like is not None and symbolic.is_symbolic(symbolic_like):
         return positions((int(stop),), 0, dtype)
@@ -105,14 +105,16 @@ def _np_take(a: Any, indices: Any, axis: int | None = None) -> Any:
     return gather(movement.flatten(a), indices) if axis is None else gather(a, indices, axis)
 
 
-def scatter_add(indices: Any, updates: Any, rows: int) -> Any:
+def scatter_add(indices: Any, updates: Any, rows: shapes.Extent) -> Any:
     """[rows, ...] with `updates[i]` added to row `indices[i]`."""
     if isinstance(rows, Dim):
         raise ShapeError("scatter_add needs a number of rows that is known when the graph is built.")
     return scatter_add_p.bind([indices, updates], rows=int(rows))
 
 
-def one_hot(indices: Any, depth: int, on_value: float = 1.0, off_value: float = 0.0, dtype: Any = None) -> Any:
+def one_hot(
+    indices: Any, depth: shapes.Extent, on_value: float = 1.0, off_value: float = 0.0, dtype: Any = None
+) -> Any:
     """[..., depth] with `on_value` where the position equals the index."""
     column = movement.expand_dims(indices if symbolic.is_symbolic(indices) else np.asarray(indices), -1)
     kind = as_op(column).dtype if symbolic.is_symbolic(column) else np.asarray(column).dtype

@@ -11,7 +11,6 @@ import numpy as np
 
 from layerflow.errors import ShapeError
 from layerflow.graph import shapes, symbolic
-from layerflow.graph.ops import elementwise as e
 from layerflow.graph.ops.primitive import Primitive, as_op, as_ops, numpy_op
 from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import Kind, SymbolicTensor
@@ -121,13 +120,11 @@ REDUCE_SUM: list[Any] = []  # reductions are declared above moves in the imports
 
 def reshape(x: Any, shape: Any, *more: Any) -> Any:
     """`x` with another shape; -1 is inferred, a leading None is the batch."""
-    target = (shape, *more) if more or isinstance(shape, (int, np.integer)) else tuple(shape)
+    target: list[Any] = [shape, *more] if more or isinstance(shape, (int, np.integer)) else list(shape)
     new = shapes.reshape(_shape(x), target)
-    return (
-        x
-        if symbolic.is_symbolic(x) and new == _shape(x) and isinstance(x, SymbolicTensor)
-        else reshape_p.bind([x], shape=new)
-    )
+    if isinstance(x, SymbolicTensor) and new == _shape(x):
+        return x
+    return reshape_p.bind([x], shape=new)
 
 
 @numpy_op(np.transpose)
@@ -380,33 +377,3 @@ def _np_reshape(a: Any, shape: Any = None, newshape: Any = None, order: str = "C
 def flatten(x: Any) -> Any:
     """All elements along one axis."""
     return reshape(x, (-1,))
-
-
-@numpy_op(np.zeros_like)
-def zeros_like(x: Any, dtype: Any = None, **unused: Any) -> Any:
-    return broadcast_to(
-        e.cast(0.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 0, dtype), _shape(x)
-    )
-
-
-@numpy_op(np.ones_like)
-def ones_like(x: Any, dtype: Any = None, **unused: Any) -> Any:
-    return broadcast_to(
-        e.cast(1.0, dtype or _dtype(x)) if not symbolic.is_symbolic(x) else _filled(x, 1, dtype), _shape(x)
-    )
-
-
-@numpy_op(np.full_like)
-def full_like(x: Any, fill_value: float, dtype: Any = None, **unused: Any) -> Any:
-    if symbolic.is_symbolic(x):
-        return broadcast_to(_filled(x, fill_value, dtype), _shape(x))
-    return broadcast_to(e.cast(fill_value, dtype or _dtype(x)), _shape(x))
-
-
-def _dtype(x: Any) -> np.dtype:
-    return as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
-
-
-def _filled(x: Any, value: float, dtype: Any) -> SymbolicTensor:
-    from_op = as_op(x)
-    return SymbolicTensor(symbolic.intern(symbolic.LITERAL, (), {"value": value}, (), np.dtype(dtype or from_op.dtype)))

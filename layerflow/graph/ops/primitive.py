@@ -98,7 +98,7 @@ class MapPrimitive(Primitive):
 
 
 def elementwise(numpy: Any = (), dtype: Any = None) -> Callable[[Callable], MapPrimitive]:
-    """Declares a map.  `numpy`: the NumPy function(s) that find it; `dtype` fixes the result type (comparisons: bool)."""
+    """Declares a map.  `numpy`: the NumPy function(s) that find it; `dtype`: of the result (comparisons: bool)."""
 
     def declare(kernel: Callable) -> MapPrimitive:
         primitive = MapPrimitive(kernel.__name__.rstrip("_"), kernel, dtype)

@@ -14,7 +14,7 @@ import numpy as np
 
 from layerflow.graph import shapes, symbolic
 from layerflow.graph.ops import elementwise as e
-from layerflow.graph.ops import indexing, movement
+from layerflow.graph.ops import indexing, movement, trigonometric
 from layerflow.graph.ops.primitive import elementwise
 from layerflow.graph.symbolic import INPUT, Op, SymbolicTensor
 from layerflow.graph.tensor import wrap
@@ -77,14 +77,14 @@ def salt_of(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def bits(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
+def bits(shape: Any, salt: int, symbol: bool) -> Any:
     """uint32 words of this shape; symbolic, or drawn now."""
     if symbol:
         where = indexing.positions(shape, None, np.uint32)
         return random_bits(where, SymbolicTensor(SEED), SymbolicTensor(STEP), salt)
-    where = np.arange(math.prod(int(n) for n in shape), dtype=np.uint32)  # type: ignore[arg-type]
-    words = random_bits(where, np.uint32([seed_value()]), np.uint32([next_step()]), salt)
-    return words.reshape([int(n) for n in shape])  # type: ignore[arg-type]
+    where = np.arange(math.prod(int(n) for n in shape), dtype=np.uint32)
+    words = random_bits(where, np.array([seed_value()], np.uint32), np.array([next_step()], np.uint32), salt)
+    return words.reshape([int(n) for n in shape])
 
 
 def unit(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
@@ -93,7 +93,7 @@ def unit(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
     return e.cast(right_shift(words, 8), np.float32) * (1.0 / 2**24)
 
 
-def _resolve(shape: Any, like: Any) -> tuple[shapes.Shape, bool]:
+def _resolve(shape: Any, like: Any) -> tuple[Any, bool]:
     if like is not None:
         return movement._shape(like), symbolic.is_symbolic(like)
     shape = tuple(shape)
@@ -109,7 +109,7 @@ def random_uniform(
     salt: int = 0,
     like: Any = None,
 ) -> Any:
-    """Uniform numbers in [minval, maxval).  In a trace: a function of the step; else from the process-wide generator."""
+    """Uniform numbers in [minval, maxval).  In a trace a function of the step, else from the process-wide generator."""
     full, symbol = _resolve(shape, like)
     if not symbol:
         rng = generator() if seed is None else np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def random_normal(
         return wrap(rng.normal(mean, stddev, full).astype(dtype or np.float32))
     salt += seed or 0
     radius = e.sqrt(-2.0 * e.log(1.0 - unit(full, salt, True)))
-    y = radius * e.cos(2.0 * math.pi * unit(full, salt ^ 0x5BD1E995, True)) * stddev + mean
+    y = radius * trigonometric.cos(2.0 * math.pi * unit(full, salt ^ 0x5BD1E995, True)) * stddev + mean
     return y if dtype is None else e.cast(y, dtype)
 
 

@@ -41,11 +41,11 @@ def _sum(x, axes):
 
 
 def _max(x, axes):
-    return np.max(x, axis=axes, initial=-np.inf if x.dtype.kind == "f" else None)
+    return np.max(x, axis=axes, initial=-np.inf) if x.dtype.kind == "f" else np.max(x, axis=axes)
 
 
 def _min(x, axes):
-    return np.min(x, axis=axes, initial=np.inf if x.dtype.kind == "f" else None)
+    return np.min(x, axis=axes, initial=np.inf) if x.dtype.kind == "f" else np.min(x, axis=axes)
 
 
 def _prod(x, axes):
