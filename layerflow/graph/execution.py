@@ -42,8 +42,18 @@ def _as_array(value: Any) -> np.ndarray:
     return array.astype(config.floatx()) if array.dtype.kind in "iu" and isinstance(value, int) else array
 
 
+def _listed(value: Any) -> Any:
+    """Nested lists of numbers are arrays; lists of arrays stay lists."""
+
+    def numeric(v: Any) -> bool:
+        return all(map(numeric, v)) if isinstance(v, list) else isinstance(v, (int, float))
+
+    return np.asarray(value, config.floatx()) if isinstance(value, list) and value and numeric(value) else value
+
+
 def _traced(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]):
     """Traces f on placeholders of the arguments' shapes: (trace, symbols, arrays, result)."""
+    args = [_listed(a) for a in args]
     leaves, rebuild = trace.flatten(list(args))
     arrays = [_as_array(v) for v in leaves]
     symbols = [placeholder(a.shape, a.dtype, f"argument{i}") for i, a in enumerate(arrays)]
@@ -64,6 +74,7 @@ def jit(f: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         if trace.is_tracing() or any(isinstance(a, SymbolicTensor) for a in trace.flatten(list(args))[0]):
             return f(*args, **kwargs)
+        args = tuple(_listed(a) for a in args)
         leaves, _ = trace.flatten(list(args))
         arrays = [_as_array(v) for v in leaves]
         key = (
@@ -91,6 +102,7 @@ def value_and_grad(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def call(x: Any, *rest: Any) -> tuple[Any, Any]:
+        x = _listed(x)
         record, symbols, arrays, result = _traced(f, (x, *rest), {})
         leaves, rebuild = trace.flatten(x)
         with trace.tracing():

@@ -33,7 +33,7 @@ from layerflow.jit.values import (
 )
 
 ALIGN = 64
-WORK_PER_THREAD = 1.5e5  # multiply-adds below which another thread costs more than it brings
+WORK_PER_THREAD = 3e6  # multiply-adds below which another thread costs more than it brings: weights move between caches
 
 
 class Executable:
@@ -77,6 +77,7 @@ class Executable:
             return
         self.rows, self.threads = max(rows, self.rows), max(count, self.threads)
         self.current = None
+        self._bound_graph = None
         offsets, total = memory.allocate(self.plan, self.rows, self.threads)
         staging: list[tuple[Any, int]] = []
         for buffer in self.inputs:
