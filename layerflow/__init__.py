@@ -13,6 +13,7 @@ from layerflow import (
     callbacks,
     config,
     constraints,
+    data,
     datasets,
     errors,
     initializers,

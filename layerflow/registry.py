@@ -304,6 +304,23 @@ def factory(cls: Callable[P, T]) -> Callable[P, T]:
     return make
 
 
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """The value of the argument `name`, if it is a whole number of at least `least`.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    # By its protocol, so that NumPy's integers count too.
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, but is {value!r}.")
+    return int(value)
+
+
+def positive(name: str, value: Any) -> int:
+    """As `whole`, at least 1."""
+    return whole(name, value, 1)
+
+
 def accepts_camel_case(function: F) -> F:
     """Decorator: keyword arguments may be in camelCase; an unknown one is refused with the nearest name."""
     parameters = inspect.signature(function).parameters.values()

@@ -9,17 +9,17 @@ from typing import Any
 class ProgressBar:
     """A tqdm bar with values behind it, in a terminal and in a notebook.
 
-    With `shown` False it does nothing.
+    With `shown` False it does nothing; with `total` None it counts without an end.
     """
 
-    def __init__(self, shown: bool, title: str, total: int, unit: str = " rows"):
+    def __init__(self, shown: bool, title: str, total: int | None, unit: str = " rows"):
         self.shown = shown
         self._bar: Any = None
         if shown:
             # Not at the top: tqdm.auto imports asyncio and looks for a notebook, a tenth of a second for silent runs.
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=total >= 10_000, dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=(total or 0) >= 10_000, dynamic_ncols=True)
 
     def advance(self, count: int, values: Mapping[str, Any]) -> None:
         """`count` more are done; show the mean values so far."""

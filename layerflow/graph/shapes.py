@@ -94,6 +94,12 @@ def size(shape: Sequence[Extent]) -> Extent:
     return total
 
 
+def static(extent: Extent) -> int:
+    """An extent that the caller knows to be a number."""
+    assert isinstance(extent, int), f"extent {extent} is known only at run time"
+    return extent
+
+
 def is_static(shape: Sequence[Extent]) -> bool:
     return all(isinstance(extent, int) for extent in shape)
 

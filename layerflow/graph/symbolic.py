@@ -50,6 +50,7 @@ INPUT = Leaf("input")  # data of a batch; attrs: name
 PARAMETER = Leaf("parameter")  # payload: the Variable
 CONSTANT = Leaf("constant")  # payload: a captured array
 LITERAL = Leaf("literal")  # attrs: value
+GIVEN = (INPUT, PARAMETER, CONSTANT)
 
 
 class Op:
@@ -79,7 +80,8 @@ class Op:
         self.attrs: Mapping[str, Any] = attrs
         self.shape: shapes.Shape = shape
         self.dtype: np.dtype = dtype
-        self.layer = current_layer.get()
+        # What is made of literals alone is shared by all layers and belongs to none.
+        self.layer = current_layer.get() if any(i.layer or i.primitive in GIVEN for i in inputs) else ""
         self.payload: Any = payload
         self.origin: tuple[str, Op] | None = None
         self.serial = next(_serial)

@@ -1,4 +1,7 @@
-"""The compiler: op graph in, native code out.  Importing it loads neither Numba nor llvmlite; the first compilation does."""
+"""The compiler: op graph in, native code out.
+
+Importing it loads neither Numba nor llvmlite; the first compilation does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which element of each operand an element of a result is made from: shared by fusion (may these meet?) and code generation."""
+"""Which element of each operand an element of a result is made from.
+
+Fusion asks it (may these meet?), and so does code generation.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,7 @@ def operands(
 def inline_references(
     op: Op, index: Sequence[Index], stops: Callable[[Op], bool], ranges: Ranges
 ) -> Iterator[tuple[Op, IndexTuple]]:
-    """Every stored value (a leaf, or an op that `stops`) read for op's element at `index`, found through inlined ops."""
+    """Every stored value (a leaf, or an op that `stops`) that op's element at `index` reads through inlined ops."""
     seen: set[tuple[Op, IndexTuple]] = set()
     stack = operands(op, index, ranges)
     while stack:

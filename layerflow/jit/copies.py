@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from layerflow.graph.shapes import Dim
+import math
+
+from layerflow.graph.shapes import Dim, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
 from layerflow.jit.loops import INDENT, LoopNest
@@ -116,13 +118,10 @@ class ScatterNest(LoopNest):
         positions, updates = self.group.anchor.inputs
         self.kernel.units = 1
         rows = self.group.anchor.attrs["rows"]
-        inner = self.group.domain[1:]
-        size = 1
-        for extent in inner:
-            size *= int(extent)  # type: ignore[arg-type]
+        size = math.prod(map(static, self.group.domain[1:]))
         out = self.pointer(self.plan.buffers[self.group.anchor])
         where, what = (self.pointer(self.plan.buffers[x]) for x in (positions, updates))
-        count: str = "1"
+        count = "1"
         for extent in positions.shape:
             count = f"{count} * {self.extent(extent)}"
         kind = TYPES[self.group.anchor.dtype.name]
@@ -158,7 +157,7 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     """
     op = kernel.group.anchor
     source, target = plan.buffers[op.inputs[0]], plan.buffers[op]
-    rows, columns = (int(n) for n in op.inputs[0].shape)  # type: ignore[arg-type]
+    rows, columns = map(static, op.inputs[0].shape)
     down, across = source.layout.strides[0], target.layout.strides[0]
     kind = TYPES[op.dtype.name]
     kernel.units = -(-columns // lanes)
@@ -210,12 +209,10 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
 
 
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:
-    """Copies the rows of one batch from the caller's array into the staging buffer, in the order given, casting on the way."""
+    """Source that copies the rows of one batch, in order, from the caller's array into staging, casting on the way."""
     layout = buffer.layout
-    width = 1
-    for extent in layout.shape[1:]:
-        width *= int(extent)  # type: ignore[arg-type]
-    last = int(layout.shape[-1]) if len(layout.shape) > 1 else 1  # type: ignore[arg-type]
+    width = math.prod(map(static, layout.shape[1:]))
+    last = static(layout.shape[-1]) if len(layout.shape) > 1 else 1
     pitch = layout.strides[-2] if len(layout.shape) > 1 else 1
     target = TYPES[buffer.op.dtype.name]
     lines = [

@@ -24,9 +24,9 @@ COPIES = ("concatenate", "pad")  # moves that are carried out
 class Group:
     """Values computed by one loop nest.
 
-    kind: "map" (one element each), "row" (folds of the last axis and what surrounds them), "column" (folds of another axis),
-    "gemm", or the name of a copying op.  `domain` is the index space of the members; for "row" the rows, with `inner` the
-    extent of the folded axis.
+    kind: "map" (one element each), "row" (folds of the last axis and what surrounds them), "column" (folds of another
+    axis), "gemm", or the name of a copying op.  `domain` is the index space of the members; for "row" the rows, with
+    `inner` the extent of the folded axis.
     """
 
     kind: str
@@ -84,16 +84,20 @@ class _Fusion:
                 for side, x in enumerate(op.inputs):
                     if x not in found and not self._is_matrix_view(op, side, found):
                         found.add(x)
-            elif op.primitive.kind is Kind.MAP and op not in found and len(self.users[op]) > 1:
-                if self._finishes_product(op, found) or not self._is_cheap(op, found):
-                    found.add(op)
+            elif (
+                op.primitive.kind is Kind.MAP
+                and op not in found
+                and len(self.users[op]) > 1
+                and (self._finishes_product(op, found) or not self._is_cheap(op, found))
+            ):
+                found.add(op)
         return found
 
     def _unless_leaf(self, op: Op) -> list[Op]:
         return [] if op.primitive.kind is Kind.LEAF and op.primitive is not LITERAL else [op]
 
     def _is_matrix_view(self, op: Op, side: int, found: set[Op]) -> bool:
-        """Whether an operand of a product is strided storage: only moves above a stored value, vectors along its last axis."""
+        """Whether an operand of a product is strided storage: moves of a stored value, vectors along its last axis."""
         x = op.inputs[side]
         ranges = Ranges()
         variables = tuple(ranges.declare(f"m{k}", n) for k, n in enumerate(x.shape))
@@ -116,10 +120,8 @@ class _Fusion:
         return any(p.shape == op.shape and tree.issuperset(self.users[p]) for p in products)
 
     def _is_cheap(self, op: Op, found: set[Op]) -> bool:
-        count = 0
         limit = SCALAR_TREE if op.shape == () else CHEAP_TREE
-        for inner in self._tree(op, found):
-            count += 1
+        for count, inner in enumerate(self._tree(op, found), 1):
             if count > limit or (op.shape != () and not is_simple(inner)):
                 return False
         return True
@@ -162,7 +164,7 @@ class _Fusion:
         return readers
 
     def _ordered(self) -> list[Op]:
-        """Stored values so that each comes after its sources and overwriting comes after reading; work on samples first."""
+        """Stored values, each after its sources, overwriting after reading; work on samples first."""
         needs = {
             op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material
         }
@@ -182,7 +184,11 @@ class _Fusion:
         return order
 
     def _ranks(self, needs: dict[Op, set[Op]], position: dict[Op, int]) -> dict[Op, int]:
-        """0: needed by sample work and ready at once; 1: work on samples; 2: mixes samples, needed by sample work; 3: the rest."""
+        """When each stored value is computed.
+
+        0: needed by sample work and ready at once; 1: work on samples; 2: mixes samples, needed by sample work; 3: the
+        rest.
+        """
         before: set[Op] = set()  # depends on the batch
         for op in sorted(needs, key=position.__getitem__):
             if access.batch_of(op.shape) or any(s in before for s in needs[op]):

@@ -201,9 +201,7 @@ class GemmNest(LoopNest):
     def _pack_right(self, panel: Panel) -> None:
         """Copies the panel's part of the right operand, step after step without gaps."""
         width = panel.vectors * self.lanes
-        self._reserve(
-            self._left_width() + max(p.vectors for p in self.panels) * self.lanes
-        )
+        self._reserve(self._left_width() + max(p.vectors for p in self.panels) * self.lanes)
         pointer, offset = self.right
         where = self._scratch("packed")
         base = f"{self._left_width()} * {self.extent(self.depth)} + " if self._left_width() else ""

@@ -1,4 +1,4 @@
-"""Index arithmetic: sums of loop variables with coefficients, kept simplified so that moves cost nothing in generated code."""
+"""Index arithmetic: sums of loop variables with coefficients, so simple that moves cost nothing in generated code."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import llvmlite
 from layerflow import config
 from layerflow.jit import cache, counts, language, native, runtime, target
 
-EMITTER = "2"  # raised when the same source begins to mean other code
+EMITTER = "3"  # raised when the same source begins to mean other code
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Memory plan: temporaries share one arena where their lives do not overlap.
 
-A life is counted in phases: inside a phase threads and groups of samples are at different kernels, so two values of one phase
-never share.  Offsets depend on the batch size through the plan, not through the code: kernels read addresses from the table.
+A life is counted in phases: inside a phase threads and groups of samples are at different kernels, so two values of one
+phase never share.  Offsets depend on the batch size through the plan, not through the code: kernels read addresses from
+the table.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def size_of(buffer: Buffer, rows: int, threads: int) -> int:
 
 
 def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], int]:
-    """Offsets of the temporaries and the size of the arena: largest first, each at the lowest place free during its life."""
+    """Offsets of the temporaries and the arena's size: largest first, each at the lowest place free during its life."""
     placed: list[tuple[int, int, Life]] = []
     offsets: dict[Op, int] = {}
     order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
@@ -73,9 +74,8 @@ def describe(plan: Schedule, rows: int, threads: int) -> str:
     lines = [f"arena of {total} bytes for batches of {rows}, {threads} thread(s)"]
     for life in sorted(lives(plan), key=lambda life: offsets[life.buffer.op]):
         op = life.buffer.op
+        place = f"{offsets[op]:>10}  {size_of(life.buffer, rows, threads):>10} bytes  phases {life.first}-{life.last}"
         extents = ",".join(map(str, op.shape))
         private = " (one a thread)" if life.buffer.private else ""
-        lines.append(
-            f"  {offsets[op]:>10}  {size_of(life.buffer, rows, threads):>10} bytes  phases {life.first}-{life.last}  {op.name} [{extents}]{private}"
-        )
+        lines.append(f"  {place}  {op.name} [{extents}]{private}")
     return "\n".join(lines)

@@ -16,9 +16,8 @@ from layerflow.jit.access import Layout
 from layerflow.jit.fusion import Group
 from layerflow.jit.index import Index, Ranges
 
-PRIVATE_BYTES = (
-    1 << 16
-)  # a value this small that needs no samples is computed by every thread for itself, which saves a barrier
+# A value this small that needs no samples is computed by every thread for itself, which saves a barrier.
+PRIVATE_BYTES = 1 << 16
 ALIAS_BYTES = 2048  # rows of a multiple of this length collide in the first-level cache
 
 
@@ -56,10 +55,7 @@ class Kernel:
     samples: bool
     private: bool = False
     units: int = 1
-    scratch: tuple[int, int] = (
-        0,
-        0,
-    )  # bytes of working memory a thread needs: always, and for each sample of the batch
+    scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
     reads: set[Op] = dataclasses.field(default_factory=set)
 
 
@@ -102,9 +98,8 @@ def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[O
             found[op] = Buffer(op, access.dense(op.shape), "constant")
         elif op.primitive is INPUT:
             scalar = op not in graph.inputs
-            padded = (
-                access.batch_of(op.shape) is not None
-            )  # a batch is gathered into place; other arguments are used where they are
+            # A batch is gathered into place; other arguments are used where they are.
+            padded = access.batch_of(op.shape) is not None
             found[op] = Buffer(op, _layout(op, padded), "scalar" if scalar else "argument")
     for group in groups:
         for op in group.stored:

@@ -1,4 +1,7 @@
-"""Simplify: constants folded, algebra done, moves merged, reductions brought to one axis each.  Graph to graph, no side effects."""
+"""Simplify: constants folded, algebra done, moves merged, reductions brought to one axis each.
+
+Graph to graph, no side effects.
+"""
 
 from __future__ import annotations
 
@@ -220,10 +223,10 @@ RULES: Sequence[Rule] = (
 
 
 def untranspose(graph: Graph) -> Graph:
-    """Right operands of products read along their rows: a transposed one becomes a transpose of its own, which is carried out once.
+    """Right operands of products read along their rows: a transposed one becomes a transpose carried out once.
 
-    Tiles load vectors along the last axis of the right operand, so a transposed matrix would be a gather in the inner loop.
-    Run after `simplify`, whose rules would undo it.
+    Tiles load vectors along the last axis of the right operand, so a transposed matrix would be a gather in the inner
+    loop.  Run after `simplify`, whose rules would undo it.
     """
     memo: dict[Op, Op] = {}
     for op in graph.ops:

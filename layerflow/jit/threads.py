@@ -84,7 +84,7 @@ class Entry:
         self.alone: Callable[[int, int, int], None] = _ENTRY(address)
 
     def run(self, table: int, threads: int) -> None:
-        """Runs on `threads` threads, or on this one alone while another call has the workers: the results are the same bits."""
+        """Runs on `threads` threads, or on this one alone while another call has the workers, to the same bits."""
         if threads > 1:
             pool = _pool(threads)
             if pool.lock.acquire(blocking=False):

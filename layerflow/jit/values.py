@@ -1,7 +1,7 @@
 """Values in generated code: which statements compute an element, and at which loop level they stand.
 
-A Writer holds the levels of one loop nest, outermost first.  `value` gives the name of an element of an op at an index; it
-writes the statements for it once, at the outermost level where everything they use is known.
+A Writer holds the levels of one loop nest, outermost first.  `value` gives the name of an element of an op at an index;
+it writes the statements for it once, at the outermost level where everything they use is known.
 """
 
 from __future__ import annotations
@@ -35,19 +35,10 @@ FUNCTIONS = {
 INFIX = {"logical_and": ast.BitAnd, "logical_or": ast.BitOr, "logical_xor": ast.BitXor}
 # Slots of the context table that the driver keeps for each thread.
 ROWS, SEED, STEP, ITERATION = 0, 1, 2, 3  # rows of the batch, seed, step number, optimizer iteration
-GATHER, ORDER, BATCH, FIRST = (
-    4,
-    5,
-    6,
-    7,
-)  # gather on, address of the row order, rows of a full batch, first row of the batch
-TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = (
-    8,
-    9,
-    10,
-    11,
-    12,
-)  # rows in all, first batch, batches to run, counters before them
+# Gathering on, address of the row order, rows of a full batch, first row of the batch.
+GATHER, ORDER, BATCH, FIRST = 4, 5, 6, 7
+# Rows in all, first batch, batches to run, counters before them.
+TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = 8, 9, 10, 11, 12
 LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barrier)
 SCRATCH = 17  # address of the thread's own working memory
 FIRST_SLOT = 18  # addresses of buffers from here on
@@ -61,7 +52,7 @@ def type_name(dtype: np.dtype) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """The part of the vector axis being computed: `start` is a number or a variable, `count` the valid lanes if not all."""
+    """The part of the vector axis being computed: it begins at `start`; `count` are the valid lanes if not all."""
 
     start: int | str = 0
     count: int | str | None = None
@@ -233,9 +224,8 @@ class Writer:
             tail = "" if self.chunk.count is None else f", {self.chunk.count}"
             self.write(f"store({pointer}, {self.position(offset)}, {text}{tail})")
         elif value.vector:
-            self.write(
-                f"store({pointer}, {self.position(offset)}, {text}, 1)"
-            )  # an axis of one element: the first lane
+            # An axis of one element: the first lane.
+            self.write(f"store({pointer}, {self.position(offset)}, {text}, 1)")
         else:
             self.write(f"{pointer}[{self.position(offset)}] = {text}")
 

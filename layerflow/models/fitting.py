@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import numpy as np
 from layerflow.callbacks import CallbackList, History, Logs, ProgressBar
 from layerflow.errors import DataError
 from layerflow.graph.ops.random import generator
+
+# A batch to train on: the number of its examples, and a function that runs it with the step and returns the values.
+Batch = tuple[int, Callable[[Any], np.ndarray]]
 
 CHUNK_SECONDS = 0.03
 _GROWTH = 8
@@ -116,32 +120,40 @@ def evaluate(step: Any, data: Data, batch_size: int, bar: ProgressBar | None = N
     return run_batches(step, data, np.arange(data.rows), batch_size, Pace(), show)
 
 
-class Fit:
-    """One call of `fit` on checked data.
+def as_result(logs: Logs, return_dict: bool) -> Any:
+    """What evaluation returns: a float, with several values a list of them, or a dict."""
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+class Loop:
+    """Epochs with their events, for any source of batches; what a source adds is in `_train_epoch`.
 
     Args:
         model: offers step(mode) and stop_training.
-        train: the data to train on.
-        validation: data to measure after each epoch, or None.
-        settings: epochs, initial_epoch, batch_size, validation_batch_size, shuffle, verbose.
+        settings: epochs, initial_epoch, verbose, and what the source needs.
         callbacks: what the user gave.
+        validate: measures with the "test" step after each epoch, or None.
     """
 
     def __init__(
-        self, model: Any, train: Data, validation: Data | None, settings: Mapping[str, Any], callbacks: CallbackList
+        self,
+        model: Any,
+        settings: Mapping[str, Any],
+        callbacks: CallbackList,
+        validate: Callable[[Any], Means] | None,
     ):
-        self.model, self.train, self.validation, self.settings = model, train, validation, settings
-        self.callbacks = callbacks
-        self.order = np.arange(train.rows)
-        self.pace = Pace()
+        self.model, self.settings, self.callbacks, self.validate = model, settings, callbacks, validate
         self.history = History()
 
     def run(self) -> History:
         """Trains; Ctrl-C ends it with the history of the finished epochs."""
-        model, settings = self.model, self.settings
-        self.callbacks.set(model, self._params())
+        model, settings, params = self.model, self.settings, self._params()
+        self.callbacks.set(model, params)
         self.history.set_model(model)
-        self.history.set_params(self._params())
+        self.history.set_params(params)
         model.stop_training = False
         try:
             self.callbacks.call("on_train_begin", Logs())
@@ -155,32 +167,95 @@ class Fit:
         return self.history
 
     def _params(self) -> dict[str, Any]:
+        """What callbacks see as `params`."""
         return {
             **self.settings,
-            "samples": self.train.rows,
-            "steps": -(-self.train.rows // self.settings["batch_size"]),
-            "do_validation": self.validation is not None,
+            "do_validation": self.validate is not None,
             "metrics": self.model.metrics_names,
         }
 
+    def _bar(self, title: str) -> ProgressBar:
+        """The progress bar of an epoch; it hears how many examples are done."""
+        raise NotImplementedError
+
+    def _train_epoch(self, bar: ProgressBar) -> tuple[Means, bool]:
+        """Trains on all batches of an epoch.
+
+        Returns:
+            Means of the values, and whether the epoch came to its end.
+        """
+        raise NotImplementedError
+
     def _epoch(self, epoch: int) -> None:
-        settings = self.settings
         self.callbacks.call("on_epoch_begin", epoch, Logs())
-        if settings["shuffle"]:
-            generator().shuffle(self.order)
-        bar = ProgressBar(settings["verbose"] > 0, f"Epoch {epoch + 1}/{settings['epochs']}", self.train.rows)
+        bar = self._bar(f"Epoch {epoch + 1}/{self.settings['epochs']}")
         logs = Logs()
         try:
-            batches = self._single_batches if self.callbacks.per_batch else self._chunks
-            means, finished = batches(bar)
+            means, finished = self._train_epoch(bar)
             logs.update(means.logs())
-            if self.validation is not None and finished:
-                step = self.model.step("test")
-                logs.update(evaluate(step, self.validation, settings["validation_batch_size"]).logs("val_"))
+            if self.validate is not None and finished:
+                logs.update(self.validate(self.model.step("test")).logs("val_"))
         finally:
             bar.close(logs)
         self.history.on_epoch_end(epoch, logs)
         self.callbacks.call("on_epoch_end", epoch, logs)
+
+    def _each(self, batches: Iterable[Batch], count: int | None, bar: ProgressBar) -> tuple[Means, bool]:
+        """Trains batch by batch, with the events of batches; `count` is their number, None if nobody knows it."""
+        model = self.model
+        means: Means | None = None
+        for batch, (rows, run) in enumerate(batches):
+            self.callbacks.call("on_batch_begin", batch, Logs())
+            # Looked up each time: a callback may freeze a layer, and that changes the step.
+            step = model.step("train")
+            means = means or Means(step.names)
+            values = run(step)
+            means.add(values[None], np.array([rows]))
+            numbers = dict(zip(step.names, values.tolist(), strict=True))
+            bar.advance(rows, means.logs() if bar.shown else {})
+            self.callbacks.call("on_batch_end", batch, Logs(batch=batch, size=rows, **numbers))
+            if model.stop_training:
+                return means, batch + 1 == count
+        return means or Means(["loss"]), True
+
+
+class Fit(Loop):
+    """One call of `fit` on checked data.
+
+    Args:
+        model, settings, callbacks: see Loop; the settings also hold batch_size, validation_batch_size, shuffle.
+        train: the data to train on.
+        validation: data to measure after each epoch, or None.
+    """
+
+    def __init__(
+        self, model: Any, train: Data, validation: Data | None, settings: Mapping[str, Any], callbacks: CallbackList
+    ):
+        def validate(step: Any) -> Means:
+            assert validation is not None
+            return evaluate(step, validation, settings["validation_batch_size"])
+
+        super().__init__(model, settings, callbacks, None if validation is None else validate)
+        self.train = train
+        self.order = np.arange(train.rows)
+        self.pace = Pace()
+
+    @property
+    def _batches(self) -> int:
+        return -(-self.train.rows // self.settings["batch_size"])
+
+    def _params(self) -> dict[str, Any]:
+        return {**super()._params(), "samples": self.train.rows, "steps": self._batches}
+
+    def _bar(self, title: str) -> ProgressBar:
+        return ProgressBar(self.settings["verbose"] > 0, title, self.train.rows)
+
+    def _train_epoch(self, bar: ProgressBar) -> tuple[Means, bool]:
+        if self.settings["shuffle"]:
+            generator().shuffle(self.order)
+        if self.callbacks.per_batch:
+            return self._each(self._single_batches(), self._batches, bar)
+        return self._chunks(bar)
 
     def _chunks(self, bar: ProgressBar) -> tuple[Means, bool]:
         """An epoch of native loops."""
@@ -196,22 +271,12 @@ class Fit:
         means = run_batches(step, self.train, self.order, self.settings["batch_size"], self.pace, after)
         return means, done == self.train.rows
 
-    def _single_batches(self, bar: ProgressBar) -> tuple[Means, bool]:
+    def _single_batches(self) -> Iterator[Batch]:
         """An epoch batch by batch, because a callback listens to batches."""
-        model, data, size = self.model, self.train, self.settings["batch_size"]
-        means: Means | None = None
-        batches = -(-data.rows // size)
-        for batch in range(batches):
-            self.callbacks.call("on_batch_begin", batch, Logs())
-            # Looked up each time: a callback may freeze a layer, and that changes the step.
-            step = model.step("train")
-            means = means or Means(step.names)
-            values = step.run_many(data.xs, data.ys, data.ws, self.order, size, batch, 1)
-            sizes = batch_sizes(data.rows, size, batch, 1)
-            means.add(values, sizes)
-            numbers = dict(zip(step.names, values[0].tolist(), strict=True))
-            bar.advance(int(sizes[0]), means.logs() if bar.shown else {})
-            self.callbacks.call("on_batch_end", batch, Logs(batch=batch, size=int(sizes[0]), **numbers))
-            if model.stop_training:
-                return means, batch == batches - 1
-        return means or Means(["loss"]), True
+        data, size = self.train, self.settings["batch_size"]
+
+        def run(batch: int, step: Any) -> np.ndarray:
+            return step.run_many(data.xs, data.ys, data.ws, self.order, size, batch, 1)[0]
+
+        for batch, rows in enumerate(batch_sizes(data.rows, size, 0, self._batches).tolist()):
+            yield rows, partial(run, batch)

@@ -1,4 +1,7 @@
-"""Step: one training, evaluation or prediction step of a model as a compiled program.  The one place where layers and jit meet."""
+"""Step: one training, evaluation or prediction step of a model as a compiled program.
+
+The one place where layers and jit meet.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,10 @@ def graph_dtype(array: np.ndarray, wanted: np.dtype | None = None) -> np.dtype:
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """Types that compiled code does not read are converted first."""
-    return (
-        array.astype(np.float32)
-        if array.dtype == np.float16
-        else array.view(np.uint8)
-        if array.dtype == bool
-        else array
-    )
+    """The array in a type that compiled code reads."""
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array.view(np.uint8) if array.dtype == bool else array
 
 
 class Step:
@@ -137,11 +136,9 @@ class Step:
 
     @staticmethod
     def _number(value: Any) -> Any:
-        value = (
-            ops.cast(value, config.floatx())
-            if isinstance(value, SymbolicTensor) and value.dtype.name != config.floatx()
-            else value
-        )
+        """A result in the float type of the logs."""
+        if isinstance(value, SymbolicTensor) and value.dtype.name != config.floatx():
+            return ops.cast(value, config.floatx())
         return value
 
     def _update(self, record: Any, loss: Any, grad_only: bool) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from layerflow.callbacks import CallbackList, History, ProgressBar
-from layerflow.errors import ArgumentError, DataError, ModelError, NotCompiledError
+from layerflow.errors import DataError, ModelError, NotCompiledError
 from layerflow.graph.tensor import Tensor, wrap
 from layerflow.layers.base import revision
 from layerflow.models import data_checks, fitting
 from layerflow.models.compilation import Compilation, input_slots, resolve, target_slots
 from layerflow.models.fitting import Data
 from layerflow.models.step import Step
-from layerflow.registry import accepts_camel_case
+from layerflow.registry import accepts_camel_case, positive, whole
 
 # Rows that predict computes at a time when no batch_size is given: enough for every thread, few enough for the cache.
 PREDICT_ROWS = 1024
@@ -180,20 +180,24 @@ class Trainable:
         """
         self._compiled_as("fit")
         settings = {
-            "batch_size": _positive("batch_size", batch_size),
-            "epochs": _whole("epochs", epochs),
-            "initial_epoch": _whole("initial_epoch", initial_epoch),
+            "batch_size": positive("batch_size", batch_size),
+            "epochs": whole("epochs", epochs),
+            "initial_epoch": whole("initial_epoch", initial_epoch),
             "shuffle": bool(shuffle),
             "verbose": int(verbose),
-            "validation_batch_size": _positive("validation_batch_size", validation_batch_size or batch_size),
+            "validation_batch_size": positive("validation_batch_size", validation_batch_size or batch_size),
         }
         hooks = CallbackList(callbacks)
         train, validation = self._fit_data(x, y, sample_weight, class_weight, validation_split, validation_data)
+        return self._train(fitting.Fit(self, train, validation, settings, hooks))
+
+    def _train(self, loop: fitting.Loop) -> History:
+        """Trains with this loop, unless another one is running."""
         if self._fitting:
             raise RuntimeError(f'model "{self.name}": another fit of this model is running; wait until it returns.')
         self._fitting = True
         try:
-            self.history = fitting.Fit(self, train, validation, settings, hooks).run()
+            self.history = loop.run()
         finally:
             self._fitting = False
         return self.history
@@ -203,11 +207,14 @@ class Trainable:
 
         Takes the arguments of `fit`; callbacks are called in that thread.  Cancelling the task stops the training.
         """
+        return await self._in_thread(self.fit, x, y, **options)
+
+    async def _in_thread(self, fit: Callable[..., History], *data: Any, **options: Any) -> History:
         # Not at the top: asyncio takes a third of layerflow's time to import, and few programs call this.
         import asyncio
 
         try:
-            return await asyncio.to_thread(self.fit, x, y, **options)
+            return await asyncio.to_thread(fit, *data, **options)
         except asyncio.CancelledError:
             self.stop_training = True
             raise
@@ -256,12 +263,9 @@ class Trainable:
         self._compiled_as("evaluate")
         data = self._data(x, y, sample_weight)
         bar = ProgressBar(verbose > 0, "Evaluate", data.rows)
-        logs = fitting.evaluate(self.step("test"), data, _positive("batch_size", batch_size), bar).logs()
+        logs = fitting.evaluate(self.step("test"), data, positive("batch_size", batch_size), bar).logs()
         bar.close(logs)
-        if return_dict:
-            return logs
-        values = list(logs.values())
-        return values[0] if len(values) == 1 else values
+        return fitting.as_result(logs, return_dict)
 
     def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Any:
         """One update with one batch.
@@ -328,7 +332,7 @@ class Trainable:
 
     def _predict(self, x: Any, batch_size: int | None, verbose: int) -> Any:
         xs, step = data_checks.arrays(x, input_slots(self)), self.step("predict")
-        rows, size = len(xs[0]), PREDICT_ROWS if batch_size is None else _positive("batch_size", batch_size)
+        rows, size = len(xs[0]), PREDICT_ROWS if batch_size is None else positive("batch_size", batch_size)
         if rows <= size:
             return _tensors(step.predict(xs))
         bar, parts = ProgressBar(verbose > 0, "Predict", rows), []
@@ -386,15 +390,3 @@ def _numbers(values: np.ndarray) -> Any:
 
 def _tensors(outputs: Sequence[np.ndarray]) -> Any:
     return wrap(outputs[0]) if len(outputs) == 1 else [wrap(output) for output in outputs]
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ArgumentError(f"{name} must be a whole number of at least 0, but is {value!r}.")
-    return int(value)
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"{name} must be a whole number of at least 1, but is {value!r}.")
-    return int(value)

@@ -1,4 +1,4 @@
-"""One row for every primitive: how to call it, the shapes it is called with and the range its operands are drawn from."""
+"""One row for every primitive: how to call it, with what shapes, and the range its operands are drawn from."""
 
 from __future__ import annotations
 

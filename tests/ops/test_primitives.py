@@ -1,4 +1,4 @@
-"""Every primitive: compiled code, the uncompiled kernel and a float64 reference agree; gradients equal finite differences."""
+"""Every primitive: compiled, uncompiled and float64 values agree; gradients equal finite differences."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,6 @@ import layerflow as lf
 from layerflow.graph import ops
 from layerflow.graph.ops.primitive import PRIMITIVES, MapPrimitive
 from tests.ops.cases import CASES
-
-ids = {"ids": str}
-
 
 def test_every_primitive_has_a_case():
     # `extent` exists only where a batch is known at run time: the training tests hold it.
@@ -20,10 +17,11 @@ def test_every_map_is_one_expression():
     for primitive in PRIMITIVES.values():
         if isinstance(primitive, MapPrimitive) and primitive.name != "stop_gradient":
             names, expression = primitive.expression
-            assert names and expression is not None
+            assert names
+            assert expression is not None
 
 
-@pytest.mark.parametrize("c", CASES, **ids)
+@pytest.mark.parametrize("c", CASES, ids=str)
 def test_compiled_equals_eager_equals_float64(c):
     arrays = c.inputs(np.float32)
     compiled = lf.jit(c.call)(*arrays)
@@ -39,7 +37,7 @@ def test_compiled_equals_eager_equals_float64(c):
     np.testing.assert_allclose(compiled.astype(np.float64), reference.astype(np.float64), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("c", [c for c in CASES if c.gradient], **ids)
+@pytest.mark.parametrize("c", [c for c in CASES if c.gradient], ids=str)
 def test_gradient_equals_finite_difference(c):
     """In float64, along one random direction of all operands; the compiled backward graph."""
     arrays = c.inputs(np.float64)

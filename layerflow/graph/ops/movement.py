@@ -315,7 +315,7 @@ def flip(x: Any, axis: Any = None) -> Any:
     axes = shapes.normalize_axes(axis, len(shape))
     if builtins.any(isinstance(shape[a], Dim) for a in axes):
         raise ShapeError(f"flip: the batch axis of {shapes.text(shape)} cannot be reversed.")
-    begin = [int(n) - 1 if i in axes else 0 for i, n in enumerate(shape)]  # type: ignore[arg-type]
+    begin = [shapes.static(n) - 1 if i in axes else 0 for i, n in enumerate(shape)]
     return slice_(x, begin, shape, [-1 if i in axes else 1 for i in range(len(shape))])
 
 
@@ -336,7 +336,9 @@ def getitem(x: Any, key: Any) -> Any:
             continue
         extent = shape[axis]
         b, n, s, kept = _index(k, extent, shape)
-        begin.append(b), size.append(n), step.append(s)
+        begin.append(b)
+        size.append(n)
+        step.append(s)
         if kept:
             target.append(n)
         axis += 1
