@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import numbers
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -310,8 +311,8 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     Raises:
         ArgumentError: it is not.
     """
-    # By its protocol, so that NumPy's integers count too.
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    # Integral, so that NumPy's integers count too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, but is {value!r}.")
     return int(value)
 

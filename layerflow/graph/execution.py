@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,24 @@ from layerflow.graph.tensor import wrap
 from layerflow.graph.variable import Variable
 
 # run(graph, arguments, scalars by input name) -> arrays of the outputs; updates are written into the variables.
-_runner: list[Callable[[Graph, Sequence[np.ndarray], dict[str, float]], list[np.ndarray]]] = []
+Runner = Callable[[Graph, Sequence[np.ndarray], dict[str, float], Mapping[Op, np.ndarray]], list[np.ndarray]]
+_runner: list[Runner] = []
 
 
-def set_runner(run: Callable[[Graph, Sequence[np.ndarray], dict[str, float]], list[np.ndarray]]) -> None:
+def set_runner(run: Runner) -> None:
     _runner[:] = [run]
 
 
-def run(graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float] | None = None) -> list[np.ndarray]:
-    """Runs a graph on arrays with the registered runner."""
+def run(
+    graph: Graph,
+    arguments: Sequence[np.ndarray],
+    scalars: dict[str, float] | None = None,
+    captured: Mapping[Op, np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """Runs a graph on arrays with the registered runner; `captured` replaces arrays captured when it was traced."""
     if not _runner:
         raise TraceError("no compiler is registered; import layerflow, not layerflow.graph alone.")
-    return _runner[0](graph, arguments, scalars or {})
+    return _runner[0](graph, arguments, scalars or {}, captured or {})
 
 
 def _as_array(value: Any) -> np.ndarray:
@@ -184,13 +190,33 @@ def minimize(optimizer: Any, f: Callable, var_list: Sequence[Variable] | None = 
     The closure is traced at each call; a structure seen before is not compiled again, whatever the data.
     """
     record, loss, variables = _loss_of(f, var_list)
-    with trace.tracing():
-        gradient = autodiff.gradients(loss, variables)
-        apply_updates(record, optimizer, [(v, g) for v, g in zip(variables, gradient, strict=True) if g is not None])
+    forward = record.graph([], [loss])
+    key = (forward.signature, tuple(id(v) for v in variables), _identity(optimizer, forward))
+    known = optimizer.__dict__.setdefault("_steps", {})
+    if key not in known:
+        if len(known) >= MAX_STEPS:
+            known.clear()
+        with trace.tracing():
+            gradient = autodiff.gradients(loss, variables)
+            apply_updates(
+                record, optimizer, [(v, g) for v, g in zip(variables, gradient, strict=True) if g is not None]
+            )
+        known[key] = (record.graph([], [loss]), forward.constants)
+    graph, constants = known[key]
+    captured = {old: new.payload for old, new in zip(constants, forward.constants, strict=True)}
     scalars = {"iteration": optimizer.iterations + 1, "learning_rate": float(optimizer.learning_rate), **draw()}
-    out = run(record.graph([], [loss]), [], scalars)
+    out = run(graph, [], scalars, captured)
     optimizer.iterations += 1
     return wrap(out[0])
+
+
+MAX_STEPS = 64  # structures of closures that an optimizer remembers
+
+
+def _identity(optimizer: Any, forward: Graph) -> tuple[Any, ...]:
+    """What else a remembered step depends on: the variables themselves and the optimizer's constants."""
+    settings = {k: v for k, v in optimizer.get_config().items() if k not in ("learning_rate", "learningRate")}
+    return (tuple(id(op.payload) for op in forward.parameters), repr(settings))
 
 
 def apply_gradients(optimizer: Any, pairs: Sequence[tuple[Variable, Any]]) -> None:

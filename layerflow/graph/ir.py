@@ -78,6 +78,7 @@ class Graph:
         lines += [f"update {names[p]} <- {names[v]}" for p, v in self.updates]
         return "\n".join(lines)
 
+    @cached_property
     def signature(self) -> str:
         """Hash of the structure: equal for graphs that differ only in data and names."""
         names = {op: f"%{i}" for i, op in enumerate(self.ops)}

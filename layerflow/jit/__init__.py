@@ -27,6 +27,13 @@ def program(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> 
     return _pipeline().compile(graph, source_types) if config.jit() else Interpreted(graph)
 
 
-def run(graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
-    """Runs a graph of known shapes once."""
-    return _pipeline().run(graph, arguments, scalars) if config.jit() else interpret(graph, arguments, scalars)
+def run(
+    graph: Graph,
+    arguments: Sequence[np.ndarray],
+    scalars: dict[str, float],
+    captured: Mapping[Op, np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """Runs a graph of known shapes once; `captured` replaces arrays that it captured when it was traced."""
+    if config.jit():
+        return _pipeline().run(graph, arguments, scalars, captured or {})
+    return interpret(graph, arguments, scalars, captured=captured)

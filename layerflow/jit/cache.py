@@ -1,6 +1,7 @@
 """Compiled code on disk: one file an entry, named by the hash of everything it was made from.
 
-The folder is private to the user; entries are written whole or not at all, checked when read, and built again when in doubt.
+The folder is private to the user; entries are written whole or not at all, checked when read, and built again when in
+doubt.
 """
 
 from __future__ import annotations

@@ -151,10 +151,7 @@ def is_transpose(plan: Schedule, kernel: Kernel) -> bool:
 
 
 def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
-    """Source of a transpose: square blocks of vectors turned in registers, the rest element by element.
-
-    Step d of a block exchanges bit d of the row number with bit d of the lane number, so log2(lanes) steps turn it.
-    """
+    """Source of a transpose: square blocks of vectors turned in registers, the rest element by element."""
     op = kernel.group.anchor
     source, target = plan.buffers[op.inputs[0]], plan.buffers[op]
     rows, columns = map(static, op.inputs[0].shape)
@@ -162,20 +159,6 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     kind = TYPES[op.dtype.name]
     kernel.units = -(-columns // lanes)
     whole_rows = rows // lanes * lanes
-    block = [f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)]
-    step = lanes // 2
-    while step:
-        low = tuple(c if not c & step else lanes + c - step for c in range(lanes))
-        high = tuple(c + step if not c & step else lanes + c for c in range(lanes))
-        for r in range(lanes):
-            if not r & step:
-                block += [
-                    f"w = shuffle(v{r}, v{r + step}, {low})",
-                    f"v{r + step} = shuffle(v{r}, v{r + step}, {high})",
-                    f"v{r} = w",
-                ]
-        step //= 2
-    block += [f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)]
     one = f"y[c * {across} + r] = x[r * {down} + c]"
     lines = [
         f"def {kernel.name}(ctx, lo, hi):",
@@ -190,7 +173,7 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
         lines += [
             f"        if j + {lanes} <= {columns}:",
             f"            for i in range(0, {whole_rows}, {lanes}):",
-            *(INDENT * 4 + b for b in block),
+            *(INDENT * 4 + line for line in _turned_block(lanes, down, across)),
         ]
     if whole_rows and columns % lanes:
         lines += [
@@ -206,6 +189,27 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
             f"                {one}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _turned_block(lanes: int, down: int, across: int) -> list[str]:
+    """A block of `lanes` rows of x at (i, j), `down` apart, stored as rows of y, `across` apart.
+
+    Step d exchanges bit d of the row number with bit d of the lane number, so log2(lanes) steps turn the block.
+    """
+    lines = [f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)]
+    step = lanes // 2
+    while step:
+        low = tuple(c if not c & step else lanes + c - step for c in range(lanes))
+        high = tuple(c + step if not c & step else lanes + c for c in range(lanes))
+        for r in range(lanes):
+            if not r & step:
+                lines += [
+                    f"w = shuffle(v{r}, v{r + step}, {low})",
+                    f"v{r + step} = shuffle(v{r}, v{r + step}, {high})",
+                    f"v{r} = w",
+                ]
+        step //= 2
+    return lines + [f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)]
 
 
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:

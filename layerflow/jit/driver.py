@@ -73,15 +73,16 @@ def compile_driver(source: str, kernels: Sequence[str]) -> str:
     names: dict[str, Any] = {name: _call(name, 3) for name in kernels}
     names.update(integer=integer, cut=cut, turn=turn, barrier=_call("lf_barrier", 3))
     exec(compile(source, "<layerflow driver>", "exec"), names)
-    flags = compiler.Flags()
-    flags.no_cpython_wrapper = True  # pyright: ignore[reportAttributeAccessIssue]
-    flags.no_cfunc_wrapper = True  # pyright: ignore[reportAttributeAccessIssue]
-    flags.nrt = False  # pyright: ignore[reportAttributeAccessIssue]
-    flags.error_model = "numpy"  # pyright: ignore[reportAttributeAccessIssue]
-    flags.release_gil = True  # pyright: ignore[reportAttributeAccessIssue]
-    flags.no_compile = True  # pyright: ignore[reportAttributeAccessIssue]
+    flags: Any = compiler.Flags()
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.nrt = False
+    flags.error_model = "numpy"
+    flags.release_gil = True
+    flags.no_compile = True
     # Numba's own execution engine must not see this module: it would look for the kernels and end the process.
-    context = cpu_target.target_context.with_aot_codegen("layerflow")  # pyright: ignore[reportAttributeAccessIssue]
+    target: Any = cpu_target.target_context
+    context = target.with_aot_codegen("layerflow")
     result = compiler.compile_extra(
         cpu_target.typing_context, context, names["step"], (types.int64,) * 3, types.void, flags, {}
     )

@@ -1,4 +1,7 @@
-"""Emit: a schedule as one module of source: kernels in the kernel language, and the driver that runs them, which Numba compiles."""
+"""Emit: a schedule as one module of source.
+
+The kernels are in the kernel language; the driver that runs them is Python, which Numba compiles.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from layerflow.graph.symbolic import Op
-from layerflow.jit import copies, loops
+from layerflow.jit import copies, folds
 from layerflow.jit.gemm import GemmNest
 from layerflow.jit.loops import INDENT
 from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
@@ -97,7 +100,7 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
         return copies.write_copy(plan, kernel, lanes)
     if copies.is_transpose(plan, kernel):
         return copies.write_transpose(plan, kernel, lanes)
-    return loops.write_kernel(plan, kernel, lanes)
+    return folds.write_kernel(plan, kernel, lanes)
 
 
 def _bytes_per_sample(plan: Schedule, kernels: list[Kernel]) -> int:
@@ -108,7 +111,7 @@ def _bytes_per_sample(plan: Schedule, kernels: list[Kernel]) -> int:
 
 
 def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
-    """Samples that run through all the kernels of a phase before the next ones start: what stays in the second-level cache."""
+    """Samples that run through all kernels of a phase before the next ones start: what the second-level cache holds."""
     per_sample = max(1, _bytes_per_sample(plan, kernels))
     fits = int(cache_bytes * CACHE_SHARE) // per_sample // SAMPLE_GRAIN * SAMPLE_GRAIN
     return max(MIN_GROUP, min(fits, 1 << 16))

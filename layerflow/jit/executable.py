@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from layerflow import config
 from layerflow.graph.ir import Graph
+from layerflow.graph.shapes import Dim, static
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
 from layerflow.jit.cpus import get_num_threads
@@ -104,7 +105,7 @@ class Executable:
                 self.table[:, buffer.slot] = self._scalar_views[buffer.op.attrs["name"]].ctypes.data
         self._bind_leaves(self.source)
 
-    def _bind_leaves(self, graph: Graph) -> None:
+    def _bind_leaves(self, graph: Graph, captured: Mapping[Op, np.ndarray] | None = None) -> None:
         """Addresses of variables and constants; `graph` may be another one of the same structure."""
         self.kept: list[np.ndarray] = []
         for mine, theirs in zip(self.leaves, leaves_of(graph), strict=True):
@@ -114,7 +115,7 @@ class Executable:
             if mine.primitive is PARAMETER:
                 address = theirs.payload._storage.ctypes.data
             else:
-                array = np.ascontiguousarray(theirs.payload, mine.dtype)
+                array = np.ascontiguousarray((captured or {}).get(theirs, theirs.payload), mine.dtype)
                 self.kept.append(array)
                 address = array.ctypes.data
             self.table[:, buffer.slot] = address
@@ -129,22 +130,26 @@ class Executable:
         return Direct(self, arrays) if fits else None
 
     def run(
-        self, arguments: Sequence[np.ndarray], scalars: dict[str, float], leaves: Graph | None = None
+        self,
+        arguments: Sequence[np.ndarray],
+        scalars: dict[str, float],
+        leaves: Graph,
+        captured: Mapping[Op, np.ndarray],
     ) -> list[np.ndarray]:
         """Outputs for arguments of known shapes (a graph without a batch)."""
         with self.lock:
             self.current = None
             count = self._thread_count(1)
             self._prepare(1, count)
-            if leaves is not None and leaves is not self._bound_graph:
-                self._bind_leaves(leaves)
+            if captured or leaves is not self._bound_graph:
+                self._bind_leaves(leaves, captured)
                 self._bound_graph = leaves
             held = []
             for buffer, array in zip(self.inputs, arguments, strict=True):
                 array = np.ascontiguousarray(array, buffer.op.dtype)
                 held.append(array)
                 self.table[:, buffer.slot] = array.ctypes.data
-            results = [np.empty([int(n) for n in b.op.shape], b.op.dtype) for b in self.outputs]
+            results = [np.empty([static(n) for n in b.op.shape], b.op.dtype) for b in self.outputs]
             for buffer, array in zip(self.outputs, results, strict=True):
                 self._advance(buffer.op, array.ctypes.data, 0)
             self._counters(scalars)
@@ -165,8 +170,8 @@ class Executable:
     ) -> list[np.ndarray]:
         """Outputs for batches `first` .. `first + count` of arrays with one row a sample.
 
-        Rows are taken in the order `order` (int64), by default as they stand.  Outputs with a batch axis hold all rows; others
-        hold one entry a batch.
+        Rows are taken in the order `order` (int64), by default as they stand.  Outputs with a batch axis hold all rows;
+        others hold one entry a batch.
         """
         total = len(arguments[0])
         count = -(-total // batch_size) if count is None else count
@@ -175,7 +180,7 @@ class Executable:
             self.current = None
             team = self._thread_count(rows)
             self._prepare(rows, team)
-            held = self._bind_arguments(arguments, batch_size, order, total, first)
+            _held = self._bind_arguments(arguments, batch_size, order, total, first)  # alive until the run is over
             results = self._make_outputs(total, batch_size, count)
             self._counters(scalars)
             self.table[:, BATCH] = batch_size
@@ -183,7 +188,6 @@ class Executable:
             self.table[:, START] = first
             self.table[:, COUNT] = count
             self.entry.run(self.table.ctypes.data, team)
-            del held
             return results
 
     def _thread_count(self, rows: int) -> int:
@@ -241,11 +245,12 @@ class Executable:
         for buffer in self.outputs:
             op = buffer.op
             if buffer.per_sample:
-                factor = op.shape[0].factor
-                array = np.empty((total * factor, *op.shape[1:]), op.dtype)
-                stride = array.strides[0] * batch_size * factor
+                lead = op.shape[0]
+                assert isinstance(lead, Dim)
+                array = np.empty((total * lead.factor, *map(static, op.shape[1:])), op.dtype)
+                stride = array.strides[0] * batch_size * lead.factor
             else:
-                array = np.empty((count, *op.shape), op.dtype)
+                array = np.empty((count, *map(static, op.shape)), op.dtype)
                 stride = array.strides[0]
             self._advance(op, array.ctypes.data, stride)
             results.append(array)
@@ -278,7 +283,7 @@ class Direct:
         self.results = program._make_outputs(self.rows, self.rows, 1)
         advance, slots = program.module.advance, program.module.slots
         starts = [slots * t for t in range(program.threads)]
-        self.words = memoryview(table.reshape(-1))
+        self.words: Any = table.reshape(-1).data
         self.address = table.ctypes.data
         self.alone = program.entry.alone
         for buffer in program.inputs:

@@ -1,15 +1,15 @@
-"""Matrix products as register tiles, with everything that reads the product at its own place done while it is in registers.
+"""Matrix products as register tiles; what reads the product at its own place is done while it is in registers.
 
-A tile holds `rows` x `vectors` accumulators.  Each step of the folded axis loads `vectors` vectors of the right operand and
-broadcasts one number of the left operand a row.  Left operands may be strided in any way (so a transposed one costs nothing);
-right operands must have unit stride along their last axis.
+A tile holds `rows` x `vectors` accumulators.  Each step of the folded axis loads `vectors` vectors of the right operand
+and broadcasts one number of the left operand a row.  Left operands may be strided in any way (so a transposed one costs
+nothing); right operands must have unit stride along their last axis.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from layerflow.graph.shapes import Dim, Extent
+from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
@@ -22,9 +22,8 @@ ACCUMULATORS = 24  # of 32 vector registers: more make LLVM spill
 ACCUMULATORS_16 = 12  # of 16
 UNROLL = 4
 MANY_ROWS = 512  # from here on the largest tile is best, though the last one be small
-PACK_STRIDE = (
-    512  # bytes: rows of the right operand further apart than this are copied side by side before they are used
-)
+# Bytes: rows of the right operand further apart than this are copied side by side before they are used.
+PACK_STRIDE = 512
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
 
 
@@ -87,10 +86,9 @@ class GemmNest(LoopNest):
         )
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
         widest = 4 if self.packs_right and registers >= 32 else 2
-        self.panels = panels(int(kernel.group.domain[-1]), lanes, widest)
-        self.packed_right: tuple[str, int] | None = (
-            None  # while a panel's copy is in use: address variable, elements a step
-        )
+        self.panels = panels(static(kernel.group.domain[-1]), lanes, widest)
+        # While a panel's copy is in use: address variable, elements a step.
+        self.packed_right: tuple[str, int] | None = None
         self.packed_left: str | None = None
 
     def _pays(self, operand: tuple[str, Index], name: str) -> bool:
@@ -161,7 +159,7 @@ class GemmNest(LoopNest):
             return
 
         def tiles() -> None:
-            # The last tile is moved back so that it ends with the range: its first rows are computed twice, to the same bits.
+            # The last tile is moved back to end with the range: its first rows are computed twice, to the same bits.
             self.write(f"i = minimum({first} + t * {step}, {last} - {step})")
             self._tile(panel, step)
 
@@ -170,9 +168,11 @@ class GemmNest(LoopNest):
                 self._pack_right(panel)
             self.segment(f"for t in range(({last} - {first} + {step - 1}) // {step}):", ("i",), tiles)
 
+        def few() -> None:
+            self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
+
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.packed_right = None
-        few = lambda: self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))  # noqa: E731
         self.segment("else:", (), few)
 
     def _chunks(self, panel: Panel) -> list[Chunk]:
@@ -209,9 +209,8 @@ class GemmNest(LoopNest):
         for v, chunk in enumerate(self._chunks(panel)):
             self.chunk = chunk
             tail = "" if chunk.count is None else f", {chunk.count}"
-            self.write(
-                f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, load({pointer}, {self.position(offset)}{tail}))"
-            )
+            value = f"load({pointer}, {self.position(offset)}{tail})"
+            self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, {value})")
         self.chunk = None
         self.packed_right = (base, width)
 
@@ -219,13 +218,13 @@ class GemmNest(LoopNest):
         """Elements a folded step that the copy of the left operand takes: all rows of the product."""
         if not self.packs_left:
             return 0
-        return -(-int(self.group.domain[-2]) // self.step) * self.step  # type: ignore[arg-type]
+        return -(-static(self.group.domain[-2]) // self.step) * self.step
 
     def _pack_left(self) -> None:
-        """Copies the rows of this thread's tiles, tile after tile, the rows of a tile side by side at each folded step."""
+        """Copies the rows of this thread's tiles, tile after tile, those of a tile side by side at each folded step."""
         pointer, offset = self.left
         where = self._scratch("packed")
-        depth, step, rows = self.extent(self.depth), self.step, int(self.group.domain[-2])  # type: ignore[arg-type]
+        depth, step, rows = self.extent(self.depth), self.step, static(self.group.domain[-2])
         self.write("for t in range(lo, hi):")
         self.write(f"{INDENT}i = t * {step}")
         self.write(f"{INDENT}for k in range({depth}):")
@@ -348,7 +347,7 @@ class GemmNest(LoopNest):
             self.bind(self.product, self.variables, Value(f"acc{v}[m]", here, True))
             for op in self.group.members[1:]:
                 self.value(op, self.variables)
-        for v, chunk in enumerate(chunks):
+        for chunk in chunks:
             self.chunk = chunk
             for op in self.group.stored:
                 self.store(op, self.variables, self.value(op, self.variables))

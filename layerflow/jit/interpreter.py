@@ -13,7 +13,7 @@ from layerflow.graph.symbolic import INPUT, LITERAL, PARAMETER, Kind, Op
 
 
 def interpret(
-    graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0
+    graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0, captured: Mapping[Op, np.ndarray] | None = None
 ) -> list[np.ndarray]:
     """Values of the outputs; updates are written into the variables' storage.
 
@@ -22,6 +22,7 @@ def interpret(
         arguments: one array for each input of the graph.
         scalars: values of the free inputs by name (seed, step, iteration, learning_rate).
         rows: the batch size.
+        captured: arrays to use in place of those captured when the graph was traced.
     """
     values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
     with np.errstate(all="ignore"):

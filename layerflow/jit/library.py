@@ -1,7 +1,7 @@
 """From generated source to loaded code, through the disk cache.
 
-Cold: kernels are lowered to LLVM IR, the driver goes through Numba's front end, both become one object file.  Warm: the object
-file is loaded by llvmlite alone; Numba is not imported.
+Cold: kernels are lowered to LLVM IR, the driver goes through Numba's front end, both become one object file.  Warm: the
+object file is loaded by llvmlite alone; Numba is not imported.
 """
 
 from __future__ import annotations

@@ -72,16 +72,18 @@ _programs: dict[str, Executable] = {}
 _lock = threading.Lock()
 
 
-def run(graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
+def run(
+    graph: Graph, arguments: Sequence[np.ndarray], scalars: dict[str, float], captured: Mapping[Op, np.ndarray]
+) -> list[np.ndarray]:
     """Runs a graph without a batch; a structure seen before is not compiled again, whatever its data and variables."""
     if not config.jit():
-        return interpret(graph, arguments, scalars)
-    key = graph.signature()
+        return interpret(graph, arguments, scalars, captured=captured)
+    key = graph.signature
     with _lock:
         program = _programs.get(key)
         if program is None:
             program = _programs[key] = compile(graph)
-    return program.run(arguments, scalars, leaves=graph)
+    return program.run(arguments, scalars, graph, captured)
 
 
 def forget() -> None:

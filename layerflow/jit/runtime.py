@@ -61,13 +61,14 @@ def pause_of(architecture: str) -> tuple[str, str]:
 def barrier_text(architecture: str) -> str:
     """`void lf_barrier(i64 ctx, i64 tid, i64 threads)`: returns when all threads have called it.
 
-    The next epoch is the released one plus one for every thread, so no state is left over when the number of threads changes.
+    The next epoch is the released one plus one for every thread, so no state is left over when the number of threads
+    changes.
     """
     pause, declaration = pause_of(architecture)
-    return (
-        declaration
-        + _relax(pause)
-        + f"""
+    return declaration + _relax(pause) + _BARRIER
+
+
+_BARRIER = f"""
 define void @lf_barrier(i64 %ctx, i64 %tid, i64 %threads) nounwind noinline {{
 entry:
   %alone = icmp sle i64 %threads, 1
@@ -122,7 +123,6 @@ exit:
   ret void
 }}
 """
-    )
 
 
 def pool_text(architecture: str) -> str:

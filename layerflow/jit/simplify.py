@@ -73,7 +73,9 @@ def _shaped(value: Op, like: Op) -> Op:
 
 def drop_identities(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     """stop_gradient, casts to the same type, reshapes, broadcasts and transposes that change nothing."""
-    x = inputs[0] if inputs else None
+    if not inputs:
+        return None
+    x = inputs[0]
     if op.name == "stop_gradient":
         return x
     if op.name in ("cast", "reshape", "broadcast_to") and x.shape == op.shape and x.dtype == op.dtype:
@@ -111,10 +113,10 @@ def fold_constants(op: Op, inputs: tuple[Op, ...]) -> Op | None:
 
 def algebra(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     """x + 0, x * 1, x - 0, x / 1, --x, x ** 2, 0 - x, where with equal arms, division by a literal."""
-    if op.primitive.kind is not Kind.MAP or len(inputs) < 1:
+    if op.primitive.kind is not Kind.MAP or not inputs:
         return None
     values = [_value(i) for i in inputs]
-    a, b = inputs[0], inputs[1] if len(inputs) > 1 else None
+    a, b = inputs[0], inputs[-1]
     match op.name:
         case "add" if values[1] == 0 or values[0] == 0:
             return _shaped(a if values[1] == 0 else b, op)
@@ -134,7 +136,7 @@ def algebra(op: Op, inputs: tuple[Op, ...]) -> Op | None:
         case "power" if values[1] in (2, 1, 0.5, -1):
             forms = {2: ops.square, 1: lambda x: x, 0.5: ops.sqrt, -1: ops.reciprocal}
             return _shaped(forms[values[1]](SymbolicTensor(a)).op, op) if a.dtype.kind == "f" else None
-        case "where" if inputs[1] is inputs[2]:
+        case "where" if len(inputs) == 3 and inputs[1] is inputs[2]:
             return _shaped(inputs[1], op)
     return None
 

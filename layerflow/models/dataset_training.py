@@ -148,8 +148,7 @@ class DatasetTraining(Trainable):
             "batches_per_epoch": _optional("batches_per_epoch", batches_per_epoch),
             "verbose": int(verbose),
         }
-        if settings["batches_per_epoch"] is None:
-            _finite(dataset, "fit_dataset", "batches_per_epoch")
+        _readable(dataset, "fit_dataset", "batches_per_epoch", settings["batches_per_epoch"])
         validate = self._validation(validation_data, validation_batches, validation_batch_size)
         check = partial(self._element, class_weight=class_weight)
         return self._train(DatasetFit(self, dataset, settings, CallbackList(callbacks), validate, check))
@@ -176,6 +175,7 @@ class DatasetTraining(Trainable):
         """
         self._compiled_as("evaluate_dataset")
         count = _optional("batches", batches)
+        _readable(dataset, "evaluate_dataset", "batches", count)
         bar = BatchBar(verbose > 0, "Evaluate", count or _known(dataset))
         logs = self._measure(dataset, count, "batches", self.step("test"), bar).logs()
         bar.close(logs)
@@ -187,8 +187,7 @@ class DatasetTraining(Trainable):
         if given is None:
             return None
         if isinstance(given, Dataset):
-            if count is None:
-                _finite(given, "fit_dataset", "validation_batches")
+            _readable(given, "fit_dataset", "validation_batches", count)
             return partial(self._measure, given, count, "validation_batches")
         arrays = self._given_validation(given)
         return lambda step: fitting.evaluate(step, arrays, size)
@@ -197,8 +196,6 @@ class DatasetTraining(Trainable):
         self, dataset: Dataset, count: int | None, argument: str, step: Any, bar: ProgressBar | None = None
     ) -> Means:
         """Means over the first `count` batches."""
-        if count is None:
-            _finite(dataset, "evaluate_dataset", argument)
         means, done = Means(step.names), 0
         for element in itertools.islice(dataset, count):
             data = _checked(self._element, element, done)
@@ -217,7 +214,8 @@ class DatasetTraining(Trainable):
         if isinstance(element, Mapping) and set(element) == {"xs", "ys"}:
             return self._data(element["xs"], element["ys"], None, class_weight)
         if isinstance(element, (list, tuple)) and len(element) in (2, 3):
-            return self._data(*element, *[None] * (3 - len(element)), class_weight)
+            x, y, *weight = element
+            return self._data(x, y, weight[0] if weight else None, class_weight)
         found = f"a dict of {list(element)}" if isinstance(element, Mapping) else f"a {type(element).__name__}"
         raise DataError(
             f'model "{self.name}": an element must be {{"xs": x, "ys": y}} or (x, y), but is {found}; '
@@ -247,12 +245,12 @@ def _known(dataset: Dataset) -> int | None:
     return None if dataset.size in (None, math.inf) else int(dataset.size)  # type: ignore[arg-type]
 
 
-def _finite(dataset: Any, method: str, argument: str) -> None:
-    """Refuses what cannot be iterated to its end."""
+def _readable(dataset: Any, method: str, argument: str, count: int | None) -> None:
+    """Refuses what is no dataset, and what cannot be read to its end although no `count` says where to stop."""
     if not isinstance(dataset, Dataset):
         raise ArgumentError(
             f"{method}: expected a dataset, got {type(dataset).__name__}; make one with lf.data.generator or "
             "lf.data.array, or pass arrays to fit or evaluate."
         )
-    if dataset.size == math.inf:
+    if count is None and dataset.size == math.inf:
         raise ArgumentError(f"{method}: the dataset is infinite; say with {argument} how many batches to use.")

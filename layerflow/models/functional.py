@@ -7,11 +7,11 @@ from typing import Any
 from layerflow.layers import LAYERS
 from layerflow.models import saving, topology_json
 from layerflow.models.container import Container
-from layerflow.models.training import Trainable
+from layerflow.models.dataset_training import DatasetTraining
 from layerflow.registry import Configurable, accepts_camel_case
 
 
-class Model(Container, Trainable):
+class Model(Container, DatasetTraining):
     """A model of any acyclic graph of layers.
 
     >>> x = lf.input(shape=[784])

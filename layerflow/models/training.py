@@ -225,10 +225,13 @@ class Trainable:
         """Training and validation data, checked."""
         data = self._data(x, y, weight, classes)
         if given is not None:
-            if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
-                raise DataError(f'model "{self.name}": validation_data must be (x, y) or (x, y, sample_weight).')
-            return data, self._data(*given)
+            return data, self._given_validation(given)
         return data.split(split, f'model "{self.name}"') if split else (data, None)
+
+    def _given_validation(self, given: Any) -> Data:
+        if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
+            raise DataError(f'model "{self.name}": validation_data must be (x, y) or (x, y, sample_weight).')
+        return self._data(*given)
 
     def _data(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Data:
         compilation = self._compiled_as("fit")

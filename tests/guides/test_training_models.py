@@ -1,4 +1,6 @@
-"""The examples of the guide "Training models" that need no Dataset, in Python spelling."""
+"""The examples of the guide "Training models", in Python spelling."""
+
+import asyncio
 
 import numpy as np
 
@@ -59,8 +61,6 @@ def test_fit():
 
 
 def test_fit_in_camel_case_and_async():
-    import asyncio
-
     model = make_model()
     model.compile(optimizer="adam", loss="categoricalCrossentropy", metrics=["accuracy"])
     data, labels = lf.random_normal([100, 784]), lf.random_uniform([100, 10])
@@ -71,6 +71,47 @@ def test_fit_in_camel_case_and_async():
     assert seen == [0, 1, 0, 1]
 
 
+def data():
+    for _ in range(100):
+        # Generate one sample at a time.
+        yield lf.random_normal([784])
+
+
+def labels():
+    for _ in range(100):
+        # Generate one sample at a time.
+        yield lf.random_uniform([10])
+
+
+def make_dataset():
+    xs = lf.data.generator(data)
+    ys = lf.data.generator(labels)
+    # We zip the data and labels together, shuffle and batch 32 samples at a time.
+    return lf.data.zip({"xs": xs, "ys": ys}).shuffle(100).batch(32)  # 100: buffer size
+
+
+def test_fit_dataset():
+    model = make_model()
+    model.compile(optimizer="sgd", loss="categoricalCrossentropy", metrics=["accuracy"])
+    before = model.get_weights()
+    sizes = []
+    # Train the model for 5 epochs.
+    info = model.fit_dataset(
+        make_dataset(), epochs=5, verbose=0, callbacks={"onBatchEnd": lambda batch, logs: sizes.append(logs["size"])}
+    )
+    assert len(info.history["acc"]) == 5
+    assert all(0 <= acc <= 1 for acc in info.history["acc"])
+    assert sizes == [32, 32, 32, 4] * 5
+    assert all((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_fit_dataset_async():
+    model = make_model()
+    model.compile(optimizer="sgd", loss="categoricalCrossentropy", metrics=["accuracy"])
+    info = asyncio.run(model.fit_dataset_async(make_dataset(), epochs=2, batchesPerEpoch=2, verbose=0))
+    assert len(info.history["acc"]) == 2
+
+
 def test_predict(capsys):
     # Predict 3 random samples.
     prediction = make_model().predict(lf.random_normal([3, 784]))
@@ -79,25 +120,55 @@ def test_predict(capsys):
     assert capsys.readouterr().out.count("[") == 4
 
 
-def test_core_api_training_loop():
+def test_core_api_training_loop(capsys):
+    # The weights and biases for the two dense layers.
     w1, b1 = lf.variable(lf.random_normal([784, 32])), lf.variable(lf.random_normal([32]))
     w2, b2 = lf.variable(lf.random_normal([32, 10])), lf.variable(lf.random_normal([10]))
 
     def model(x):
         return x.mat_mul(w1).add(b1).relu().mat_mul(w2).add(b2)
 
-    xs, ys = lf.random_normal([96, 784]), lf.softmax(lf.random_normal([96, 10]))
+    ds = make_dataset()
     optimizer = lf.train.sgd(0.1)  # learning rate
-    losses = []
-    # Train for 5 epochs.
-    for _ in range(5):
-        for first in range(0, 96, 32):
-            batch_x, batch_y = xs[first : first + 32], ys[first : first + 32]
+    kept = [variable.numpy() for variable in (w1, b1, w2, b2)]
 
-            def loss(x=batch_x, y=batch_y):
-                return lf.losses.softmax_cross_entropy(y, model(x))
+    def train_on(batch):
+        xs, ys = batch["xs"], batch["ys"]
 
-            cost = optimizer.minimize(loss, return_cost=True)
-            losses.append(float(cost))
-    assert optimizer.iterations == 15
-    assert sum(losses[-3:]) < sum(losses[:3])
+        def loss():
+            return lf.losses.softmax_cross_entropy(ys, model(xs))
+
+        print("Loss", optimizer.minimize(loss, return_cost=True).data())
+
+    async def train():
+        # Train for 5 epochs.
+        for epoch in range(5):
+            await ds.for_each_async(train_on)
+            print("Epoch", epoch)
+
+    asyncio.run(train())
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == (["Loss"] * 4 + ["Epoch"]) * 5
+    assert [line for line in printed if line.startswith("Epoch")] == [f"Epoch {epoch}" for epoch in range(5)]
+    assert optimizer.iterations == 20
+    # The gradients are computed with respect to the four variables defined earlier.
+    for variable, old in zip((w1, b1, w2, b2), kept, strict=True):
+        assert (variable.numpy() != old).any()
+
+
+def test_core_api_loop_learns():
+    """The guide's labels are random; with labels that follow from the data the loss goes down."""
+    w, b = lf.variable(lf.zeros([4, 3])), lf.variable(lf.zeros([3]))
+    x = np.random.default_rng(0).standard_normal((96, 4), np.float32)
+    y = np.eye(3, dtype=np.float32)[x[:, :3].argmax(axis=1)]
+    ds = lf.data.zip((lf.data.array(x), lf.data.array(y))).shuffle(96).batch(32)
+    optimizer, losses = lf.train.sgd(0.5), []
+
+    def train_on(batch):
+        xs, ys = batch
+        cost = optimizer.minimize(lambda: lf.losses.softmax_cross_entropy(ys, xs.mat_mul(w).add(b)), return_cost=True)
+        losses.append(float(cost))
+
+    for _ in range(10):
+        ds.for_each(train_on)
+    assert sum(losses[-3:]) < 0.5 * sum(losses[:3])

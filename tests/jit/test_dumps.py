@@ -47,7 +47,7 @@ def test_stage(make, stage, request):
 
 
 def test_source_is_what_was_lowered_by_kind():
-    """The whole step of the MLP as source: a function for each kernel of the schedule, products as tiles, the driver."""
+    """The whole step of the MLP as source: a function a kernel of the schedule, products as tiles, the driver."""
     source = dump(mlp(), "source")
     assert source.count("def k") == len(
         [line for line in dump(mlp(), "schedule").splitlines() if line.startswith("  k")]

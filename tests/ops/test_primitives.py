@@ -8,6 +8,7 @@ from layerflow.graph import ops
 from layerflow.graph.ops.primitive import PRIMITIVES, MapPrimitive
 from tests.ops.cases import CASES
 
+
 def test_every_primitive_has_a_case():
     # `extent` exists only where a batch is known at run time: the training tests hold it.
     assert {c.op for c in CASES} | {"extent"} == set(PRIMITIVES)

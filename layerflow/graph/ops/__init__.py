@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from layerflow.graph import symbolic
 from layerflow.graph.ops.composite import (
     assign,
@@ -99,7 +101,7 @@ from layerflow.graph.ops.trigonometric import acos, acosh, asin, asinh, atan, at
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "symbolic")]
+__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "np", "symbolic")]
 
 symbolic.OPERATORS.update(
     add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide, mod=mod, power=power,
@@ -134,8 +136,6 @@ def _method(name, op):
         ):
             return op(self, *args, **kwargs)
         # NumPy's own calling convention (np.sum(tensor) ends here): hand it on.
-        import numpy as np
-
         return getattr(np.ndarray, name)(np.asarray(self), *args, **kwargs)
 
     method.__name__ = name

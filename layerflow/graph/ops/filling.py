@@ -9,7 +9,7 @@ import numpy as np
 from layerflow.graph import symbolic
 from layerflow.graph.ops import elementwise as e
 from layerflow.graph.ops import movement
-from layerflow.graph.ops.primitive import as_op, numpy_op
+from layerflow.graph.ops.primitive import as_op, literal, numpy_op
 from layerflow.graph.symbolic import SymbolicTensor
 
 
@@ -40,4 +40,4 @@ def _dtype(x: Any) -> np.dtype:
 
 def _filled(x: Any, value: float, dtype: Any) -> SymbolicTensor:
     from_op = as_op(x)
-    return SymbolicTensor(symbolic.intern(symbolic.LITERAL, (), {"value": value}, (), np.dtype(dtype or from_op.dtype)))
+    return SymbolicTensor(literal(value, dtype or from_op.dtype))
