@@ -125,6 +125,7 @@ class Optimizer(registry.Configurable):
     def dispose(self) -> None:
         """Drops the slots."""
         self._slots.clear()
+        vars(self).pop("_steps", None)
 
 
 def decayed(beta: float, step: Any) -> Any:

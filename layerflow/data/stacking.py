@@ -35,7 +35,7 @@ def stacked(elements: Sequence[Any], place: str = "") -> Any:
             raise DataError(f"batch(): the elements differ in length or kind{_at(place)}; make them alike with map().")
         parts = [stacked([e[number] for e in elements], f"{place}[{number}]") for number in range(len(first))]
         return tuple(parts) if isinstance(first, tuple) else parts
-    values = [np.asarray(tensor(element)) for element in elements]
+    values = [np.asarray(e if isinstance(e, np.ndarray) else tensor(e)) for e in elements]
     shapes = sorted({value.shape for value in values})
     if len(shapes) > 1:
         listed = " and ".join(str(list(shape)) for shape in shapes[:2])

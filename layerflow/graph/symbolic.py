@@ -16,8 +16,9 @@ import numpy as np
 from layerflow.errors import TraceError
 from layerflow.graph import shapes
 
-# NumPy function or ufunc -> the op that does it on symbols.  Filled where ops are declared: this module knows none.
-NUMPY_OPS: dict[Callable, Callable] = {}
+# NumPy function, ufunc or (ufunc, "reduce") -> the op that does it on symbols.  Filled where ops are declared: this
+# module knows none.
+NUMPY_OPS: dict[Any, Callable] = {}
 # Operator name ("add", "getitem", ...) -> the op, for the operators below.
 OPERATORS: dict[str, Callable] = {}
 
@@ -163,7 +164,7 @@ class Operators:
         if kwargs.get("out") is not None:
             raise TraceError(f"np.{ufunc.__name__}: `out=` cannot write into a symbol; use the returned value.")
         if method == "reduce" and op is not None:
-            reduce_op = NUMPY_OPS.get((ufunc, "reduce"))  # type: ignore[call-overload]
+            reduce_op = NUMPY_OPS.get((ufunc, "reduce"))
             if reduce_op is not None:
                 return reduce_op(inputs[0], axis=kwargs.get("axis", 0), keepdims=kwargs.get("keepdims", False))
         if method != "__call__" or op is None:

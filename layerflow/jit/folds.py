@@ -138,7 +138,7 @@ class RowNest(LoopNest):
                 self.store(op, self.variables, self.value(op, self.variables))
 
         if inner and unrolled:
-            for chunk in self._parts(int(extent)):  # type: ignore[arg-type]
+            for chunk in self._parts(static(extent)):
                 self.chunk = chunk
                 elements()
             self.chunk = None

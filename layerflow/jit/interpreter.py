@@ -13,7 +13,11 @@ from layerflow.graph.symbolic import INPUT, LITERAL, PARAMETER, Kind, Op
 
 
 def interpret(
-    graph: Graph, arguments: Sequence[np.ndarray], scalars: Mapping[str, float], rows: int = 0, captured: Mapping[Op, np.ndarray] | None = None
+    graph: Graph,
+    arguments: Sequence[np.ndarray],
+    scalars: Mapping[str, float],
+    rows: int = 0,
+    captured: Mapping[Op, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Values of the outputs; updates are written into the variables' storage.
 

@@ -67,9 +67,6 @@ class Schedule:
     buffers: dict[Op, Buffer]
     updates: dict[Op, Op]  # new value -> parameter
 
-    def buffer(self, op: Op) -> Buffer:
-        return self.buffers[op]
-
 
 def schedule(graph: Graph, groups: list[Group]) -> Schedule:
     updates = {value: parameter for parameter, value in graph.updates}

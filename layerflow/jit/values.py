@@ -52,11 +52,13 @@ def type_name(dtype: np.dtype) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """The part of the vector axis being computed: it begins at `start`; `count` are the valid lanes if not all."""
+    """The part of the vector axis being computed.
+
+    `start` is a number or a variable, `count` the valid lanes if not all.
+    """
 
     start: int | str = 0
     count: int | str | None = None
-    label: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +329,7 @@ class _Inline(ast.NodeTransformer):
         raise CompileError(f"kernel expression uses {ast.unparse(node)}, which has no compiled form.")
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id  # type: ignore[attr-defined]
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
         args = [self.visit(a) for a in node.args]
         if name in INFIX:
             return ast.BinOp(args[0], INFIX[name](), args[1])

@@ -242,7 +242,8 @@ def _optional(name: str, value: Any) -> int | None:
 
 def _known(dataset: Dataset) -> int | None:
     """Number of elements, if it is known and finite."""
-    return None if dataset.size in (None, math.inf) else int(dataset.size)  # type: ignore[arg-type]
+    size = dataset.size
+    return None if size is None or size == math.inf else int(size)
 
 
 def _readable(dataset: Any, method: str, argument: str, count: int | None) -> None:

@@ -6,6 +6,7 @@ Each kernel is one NumPy expression; the compiler inlines that same expression. 
 from __future__ import annotations
 
 import ast
+import functools
 import math
 from typing import Any
 
@@ -351,7 +352,9 @@ def _(g, y, condition, a, b):
 
 
 class _Cast(MapPrimitive):
-    expression = (["x"], ast.parse("cast(x, dtype)", mode="eval").body)  # type: ignore[assignment]
+    @functools.cached_property
+    def expression(self) -> tuple[list[str], ast.expr]:
+        return ["x"], ast.parse("cast(x, dtype)", mode="eval").body
 
     def __call__(self, x: Any, dtype: Any) -> Any:
         return self.bind([x], dtype=np.dtype(dtype).name)

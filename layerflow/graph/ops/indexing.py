@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from layerflow.graph.ops import elementwise as e
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.primitive import Primitive, as_op, numpy_op
 from layerflow.graph.shapes import Dim, Extent
-from layerflow.graph.symbolic import Kind, SymbolicTensor
+from layerflow.graph.symbolic import Kind, Op, SymbolicTensor
 
 
 def _iota_kernel(shape, axis, dtype):
@@ -26,7 +27,14 @@ def _iota_kernel(shape, axis, dtype):
 
 iota = Primitive("iota", Kind.INDEX, _iota_kernel, lambda shape, axis, dtype: shape)
 extent = Primitive("extent", Kind.INDEX, lambda factor, symbol, dtype: None, lambda factor, symbol, dtype: ())
-gather_p = Primitive("gather", Kind.INDEX, lambda x, i: x[np.clip(i, 0, len(x) - 1)], lambda x, i: (*i, *x[1:]))
+
+
+class _Gather(Primitive):
+    def operand_dtype(self, ops: Sequence[Op]) -> np.dtype:
+        return ops[0].dtype
+
+
+gather_p = _Gather("gather", Kind.INDEX, lambda x, i: x[np.clip(i, 0, len(x) - 1)], lambda x, i: (*i, *x[1:]))
 
 
 def _scatter_kernel(i, updates, rows):
@@ -35,15 +43,12 @@ def _scatter_kernel(i, updates, rows):
     return out
 
 
-scatter_add_p = Primitive("scatter_add", Kind.INDEX, _scatter_kernel, lambda i, u, rows: (rows, *u[len(i) :]))
+class _ScatterAdd(Primitive):
+    def operand_dtype(self, ops: Sequence[Op]) -> np.dtype:
+        return ops[1].dtype
 
 
-def _gather_dtype(ops):
-    return ops[0].dtype
-
-
-gather_p.operand_dtype = _gather_dtype  # type: ignore[method-assign]
-scatter_add_p.operand_dtype = lambda ops: ops[1].dtype  # type: ignore[method-assign]
+scatter_add_p = _ScatterAdd("scatter_add", Kind.INDEX, _scatter_kernel, lambda i, u, rows: (rows, *u[len(i) :]))
 
 
 @gather_p.vjp

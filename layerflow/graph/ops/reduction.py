@@ -172,5 +172,5 @@ _numpy_reduction(all_, np.all)
 _numpy_reduction(argmax, np.argmax)
 _numpy_reduction(argmin, np.argmin)
 for _ufunc, _op in ((np.add, sum_), (np.maximum, max_), (np.minimum, min_), (np.multiply, prod)):
-    NUMPY_OPS[(_ufunc, "reduce")] = _op  # type: ignore[index]
+    NUMPY_OPS[(_ufunc, "reduce")] = _op
 movement.REDUCE_SUM.append(sum_)
