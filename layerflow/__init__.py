@@ -46,6 +46,7 @@ from layerflow.graph.creation import (
 )
 from layerflow.graph.execution import grad, jit, value_and_grad, variable_grads
 from layerflow.graph.ops import *  # noqa: F403
+from layerflow.graph.ops import slice_ as slice
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.tensor import Tensor, tensor
 from layerflow.graph.variable import Variable

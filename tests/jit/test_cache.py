@@ -81,6 +81,7 @@ def test_least_recently_used_entries_go_first(folder, monkeypatch):
         os.utime(folder / (name + cache.SUFFIX), (at, at))
     cache.get("a")
     monkeypatch.setattr(cache, "MAX_BYTES", 3500)
+    monkeypatch.setattr(cache, "PRUNE_CHANCE", 256)
     cache.put("d", b"0" * 1000)
     assert {p.stem for p in folder.iterdir()} == {"a", "c", "d"}
 

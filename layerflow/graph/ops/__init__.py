@@ -101,7 +101,8 @@ from layerflow.graph.ops.trigonometric import acos, acosh, asin, asinh, atan, at
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "np", "symbolic")]
+# The operations and the two classes they work on; not the modules they come from.
+__all__ = [name for name, value in list(vars().items()) if callable(value) and not name.startswith("_")]
 
 symbolic.OPERATORS.update(
     add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide, mod=mod, power=power,
