@@ -11,6 +11,7 @@ import importlib
 import platform
 import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import llvmlite
@@ -18,12 +19,14 @@ import llvmlite
 from layerflow import config
 from layerflow.jit import cache, counts, language, native, runtime, target
 
-EMITTER = "3"  # raised when the same source begins to mean other code
+CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "driver.py", "target.py")  # what turns source into code
 
 
 @functools.cache
 def _versions() -> str:
-    return f"{EMITTER} layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
+    here = Path(__file__).parent
+    texts = [path.read_text() for pattern in CODE for path in sorted(here.glob(pattern))]
+    return f"{cache.key_of(*texts)} layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
 
 
 def kernel_names(kernels: str) -> list[str]:
