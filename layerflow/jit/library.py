@@ -26,7 +26,8 @@ CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "driver.py", "targ
 def _versions() -> str:
     here = Path(__file__).parent
     texts = [path.read_text() for pattern in CODE for path in sorted(here.glob(pattern))]
-    return f"{cache.key_of(*texts)} layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
+    versions = f"layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
+    return f"{versions} {cache.key_of(*texts)}"
 
 
 def kernel_names(kernels: str) -> list[str]:

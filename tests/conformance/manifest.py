@@ -63,7 +63,6 @@ PENDING: dict[str, str] = {
         ["layer.rescaling", "layer.center_crop", "layer.resizing", "layer.category_encoding"], _PREPROCESSING
     ),
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
-    "saved_model.quantized": "quantized weights: an issue of its own",
 }
 
 
