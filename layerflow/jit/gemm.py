@@ -158,18 +158,28 @@ class GemmNest(LoopNest):
             self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
             return
 
+        # The last tile is moved back to end with the range: its first rows are computed twice, to the same bits.  Where
+        # the epilogue changes weights in place that would change them twice: there the rest goes row by row.
+        once = any(op in self.plan.updates for op in self.group.stored)
+
         def tiles() -> None:
-            # The last tile is moved back to end with the range: its first rows are computed twice, to the same bits.
-            self.write(f"i = minimum({first} + t * {step}, {last} - {step})")
+            start = f"{first} + t * {step}"
+            self.write(f"i = {start}" if once else f"i = minimum({start}, {last} - {step})")
             self._tile(panel, step)
+
+        def rest(start: str) -> None:
+            self.segment(f"for i in range({start}, {last}):", ("i",), lambda: self._tile(panel, 1))
 
         def many() -> None:
             if self.packs_right:
                 self._pack_right(panel)
-            self.segment(f"for t in range(({last} - {first} + {step - 1}) // {step}):", ("i",), tiles)
+            count = f"({last} - {first}) // {step}" if once else f"({last} - {first} + {step - 1}) // {step}"
+            self.segment(f"for t in range({count}):", ("i",), tiles)
+            if once:
+                rest(f"{first} + ({last} - {first}) // {step} * {step}")
 
         def few() -> None:
-            self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
+            rest(first)
 
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.packed_right = None
@@ -292,7 +302,8 @@ class GemmNest(LoopNest):
             self.write(f"{pad}for m in static({rows}):")
             self.write(f"{pad}{INDENT}a = splat({pointer}[{row}])")
             for v in range(len(chunks)):
-                self.write(f"{pad}{INDENT}acc{v}[m] = fma(a, b{v}, acc{v}[m])")
+                step = f"fma(a, b{v}, acc{v}[m])" if self.dtype.startswith("f") else f"acc{v}[m] + a * b{v}"
+                self.write(f"{pad}{INDENT}acc{v}[m] = {step}")
 
     def _right_vector(self, v: int, chunk: Chunk, u: int) -> str:
         """Vector `v` of the right operand at step k + u."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import config
 from layerflow.errors import ShapeError
-from layerflow.graph import shapes
-from layerflow.graph.ops import movement, reduction
-from layerflow.graph.ops.primitive import Primitive, numpy_op
+from layerflow.graph import shapes, symbolic
+from layerflow.graph.ops import elementwise, movement, reduction
+from layerflow.graph.ops.primitive import Primitive, as_op, numpy_op
 from layerflow.graph.symbolic import Kind
 
 
@@ -35,6 +36,12 @@ def _(g, y, a, b, transpose_a, transpose_b):
     return da, db
 
 
+def _numbers(x: Any) -> Any:
+    """`x`, with booleans as floats: truth values are counted, not combined."""
+    dtype = as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
+    return elementwise.cast(x, config.floatx()) if dtype.kind == "b" else x
+
+
 @numpy_op(np.matmul)
 def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
     """Matrix product over the last two axes; leading axes broadcast; rank-1 operands as in NumPy.
@@ -48,6 +55,7 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
         return movement.squeeze(matmul(movement.expand_dims(a, 0), b, False, transpose_b), -2 if len(sb) > 1 else 0)
     if len(sb) == 1:
         return movement.squeeze(matmul(a, movement.expand_dims(b, -1), transpose_a), -1)
+    a, b = _numbers(a), _numbers(b)
     shape = shapes.matmul(sa, sb, transpose_a, transpose_b)
     if len(sa) > 2 and len(sb) == 2 and not transpose_a:
         rows = shapes.size(sa[:-1])
