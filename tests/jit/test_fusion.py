@@ -96,3 +96,71 @@ def test_compiled_equals_interpreted(recipe):
     expected = Interpreted(graph).run_batches(arrays, {}, 8)
     for mine, theirs in zip([*compiled, *after], [*expected, *(v.numpy() for v in made)], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+def cube_step(kind, p, q, which, make):
+    """One step on values of shape [batch, a, b], with everything that moves or mixes samples; None if it does not fit."""
+    a, b = p.shape[1], p.shape[2]
+    match kind:
+        case 0:
+            return UNARY[which % len(UNARY)](p)
+        case 1 if p.shape == q.shape:
+            return BINARY[which % len(BINARY)](p, q)
+        case 2:
+            return ops.transpose(p, (0, 2, 1))
+        case 3:  # statistics of the batch, as a normalization uses them
+            mean = ops.mean(p, 0)
+            return (p - mean) * ops.rsqrt(ops.mean(ops.square(p - mean), 0) + 0.1)
+        case 4:
+            return ops.reshape(p, (None, b, a))
+        case 5:
+            return ops.matmul(p, q, transpose_b=True) * 0.3 if p.shape[2] == q.shape[2] else None
+        case 6:
+            return p @ make(b, [4, 17][which % 2])
+        case 7:
+            return ops.concatenate([p, q], 1) if p.shape[2] == q.shape[2] else None
+        case 8 if a > 1:
+            return ops.slice_(p, (0, 1, 0), (-1, a - 1, -1))
+        case 9:
+            return ops.softmax(p) - ops.max(p, 1, keepdims=True) * 0.1
+        case 10:
+            return ops.pad(ops.flip(p, 2), [(0, 0), (1, 0), (0, 2)], 0.5)
+    return None
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.sampled_from([1, 2, 5, 16]), st.sampled_from([1, 3, 18])),
+    st.lists(
+        st.tuples(st.integers(0, 10), st.integers(0, 30), st.integers(0, 30), st.integers(0, 6)), min_size=2, max_size=7
+    ),
+    st.integers(1, 11),
+)
+def test_cubes_compiled_equals_interpreted(shape, steps, rows):
+    rng = np.random.default_rng(2)
+    made: list[Variable] = []
+
+    def make(m, n):
+        made.append(Variable((rng.standard_normal((m, n)) * 0.3).astype(np.float32)))
+        return made[-1]
+
+    with tracing() as record:
+        values = [ops.placeholder((None, *shape), np.float32, "x")]
+        for kind, a, b, which in steps:
+            value = cube_step(kind, values[a % len(values)], values[b % len(values)], which, make)
+            if value is not None and value.shape[1] * value.shape[2] < 2000:
+                values.append(value)
+        loss = ops.mean(ops.square(values[-1]))
+        for variable, g in zip(made, autodiff.gradients(loss, made), strict=True):
+            if g is not None:
+                record.updates[variable] = variable * 0.9 - 0.1 * g
+        graph = record.graph(values[:1], [loss, values[-1] * 1.0])
+    arrays = [rng.standard_normal((rows, *shape)).astype(np.float32)]
+    before = [v.numpy() for v in made]
+    compiled = program(graph).run_batches(arrays, {}, 6)
+    after = [v.numpy() for v in made]
+    for variable, array in zip(made, before, strict=True):
+        variable.assign(array)
+    expected = Interpreted(graph).run_batches(arrays, {}, 6)
+    for mine, theirs in zip([*compiled, *after], [*expected, *(v.numpy() for v in made)], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)

@@ -13,7 +13,7 @@ from layerflow.jit.interpreter import Interpreted
 
 @pytest.mark.parametrize("rows", [3, 8, 20])
 def test_stacked_weights_are_changed_once(rows):
-    """[2, rows, 5] weights: their gradient is a stack of products whose epilogue is the update, also for rests of tiles."""
+    """[2, rows, 5] weights: the update is the epilogue of a stack of products, also for the rests of tiles."""
     rng = np.random.default_rng(0)
     w = Variable(rng.standard_normal((2, rows, 5)).astype(np.float32))
     x = rng.standard_normal((2, 7, rows)).astype(np.float32)
@@ -21,6 +21,7 @@ def test_stacked_weights_are_changed_once(rows):
         batch = ops.placeholder((None, 1), np.float32, "b")
         loss = ops.sum(ops.square(ops.matmul(x, w))) + ops.mean(batch)
         (g,) = autodiff.gradients(loss, [w])
+        assert g is not None
         record.updates[w] = w - 0.1 * g
         graph = record.graph([batch], [loss])
     before = w.numpy()
