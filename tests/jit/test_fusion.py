@@ -99,7 +99,7 @@ def test_compiled_equals_interpreted(recipe):
 
 
 def cube_step(kind, p, q, which, make):
-    """One step on values of shape [batch, a, b], with everything that moves or mixes samples; None if it does not fit."""
+    """One step on values of shape [batch, a, b] that may move or mix samples; None if it does not fit."""
     a, b = p.shape[1], p.shape[2]
     match kind:
         case 0:
