@@ -18,7 +18,7 @@ from layerflow.models.saving import load_layers_model
 from layerflow.models.sequential import sequential
 from layerflow.registry import custom_objects
 
-TFJS = Path(os.environ.get("LAYERFLOW_TFJS", "/work/env/tfjs/node_modules/@tensorflow/tfjs"))
+TFJS = Path(os.environ.get("LAYERFLOW_TFJS", "node_modules/@tensorflow/tfjs"))
 
 
 def mlp():
