@@ -74,7 +74,8 @@ class _CopyNest(LoopNest):
         self.chunks(op.shape[-1], inside)
 
     def blocks(self) -> list[tuple[Op, tuple[int, ...]]]:
-        raise NotImplementedError
+        """Operands and where each begins in the result."""
+        raise NotImplementedError(f"{type(self).__name__} must define blocks().")
 
 
 class ConcatenateNest(_CopyNest):

@@ -198,15 +198,14 @@ class GemmNest(LoopNest):
         self.write(f"{name} = pointer(ctx, {SCRATCH}, {self.dtype})", 0)
         return name
 
-    def _reserve(self, elements: int) -> int:
-        """Takes `elements` a folded step of the working memory; what was taken before, in elements a step."""
+    def _reserve(self, elements: int) -> None:
+        """Asks for working memory of `elements` for each folded step."""
         size = self.product.dtype.itemsize
         fixed, sampled = self.kernel.scratch
         if isinstance(self.depth, int):
             self.kernel.scratch = (max(fixed, elements * self.depth * size), sampled)
         else:
             self.kernel.scratch = (fixed, max(sampled, elements * self.depth.factor * size))
-        return elements
 
     def _pack_right(self, panel: Panel) -> None:
         """Copies the panel's part of the right operand, step after step without gaps."""
@@ -263,7 +262,7 @@ class GemmNest(LoopNest):
         if rows % step:
 
             def last() -> None:
-                self.write(f"t = {whole} + 0 * hi")
+                self.write(f"t = {whole}")
                 self.write(f"i = t * {step}")
                 self._tile(panel, rows % step)
 

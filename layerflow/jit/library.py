@@ -6,17 +6,19 @@ object file is loaded by llvmlite alone; Numba is not imported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import platform
 import re
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import llvmlite
 
 from layerflow import config
+from layerflow.errors import CompileError
 from layerflow.jit import cache, counts, language, native, runtime, target
 
 CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "driver.py", "target.py")  # what turns source into code
@@ -42,32 +44,30 @@ def ir_texts(kernels: str, driver: str) -> list[str]:
     return [language.lower(kernels, target.host()), runtime.barrier_text(machine), compiled]
 
 
-def build(kernels: str, driver: str) -> Any:
-    """Loaded code of a generated module."""
-    host = target.host()
-    key = cache.key_of(_versions(), host.key, kernels, driver)
+def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Library, bool]:
+    """Loaded code of an entry, and whether it had to be compiled because the cache has none that loads."""
     code = cache.get(key)
     if code is not None:
-        try:
-            loaded = native.load(code)
-            counts.loaded += 1
-            return loaded
-        except Exception:  # an object that does not load is as good as none
-            pass
-    code = native.compile_object(ir_texts(kernels, driver), host)
+        with contextlib.suppress(CompileError):  # an object that does not load is as good as none
+            return native.load(code), False
+    code = native.compile_object(make_texts(), target.host())
     cache.put(key, code)
-    counts.compiled += 1
-    return native.load(code)
+    return native.load(code), True
+
+
+def build(kernels: str, driver: str) -> native.Library:
+    """Loaded code of a generated module."""
+    key = cache.key_of(_versions(), target.host().key, kernels, driver)
+    loaded, compiled = _cached(key, lambda: ir_texts(kernels, driver))
+    if compiled:
+        counts.compiled += 1
+    else:
+        counts.loaded += 1
+    return loaded
 
 
 @functools.cache
-def runtime_code() -> Any:
+def runtime_code() -> native.Library:
     """The thread pool's native side."""
-    host = target.host()
     text = runtime.pool_text(platform.machine().lower())
-    key = cache.key_of(_versions(), host.key, text)
-    code = cache.get(key)
-    if code is None:
-        code = native.compile_object([text], host)
-        cache.put(key, code)
-    return native.load(code)
+    return _cached(cache.key_of(_versions(), target.host().key, text), lambda: [text])[0]

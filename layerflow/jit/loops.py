@@ -42,7 +42,8 @@ class LoopNest(Writer):
         return "\n".join([*head, *(INDENT + line for line in [*self.levels[0].lines, *body])]) + "\n"
 
     def body(self) -> list[str]:
-        raise NotImplementedError
+        """The statements behind the head, and `kernel.units`."""
+        raise NotImplementedError(f"{type(self).__name__} must define body().")
 
     def outer(self, extents: tuple[Extent, ...], inside: Callable[[], None]) -> list[str]:
         """Loops over the axes before the vector axis around what `inside` writes; the first is the parallel range."""

@@ -30,7 +30,7 @@ def parked_word(tid: int) -> int:
     return LINE * (4 + 3 * tid)
 
 
-def _relax(pause: str) -> str:
+def _waiting(pause: str) -> str:
     return f"""
 define internal i64 @lf_relax(i64 %n, ptr %state) nounwind {{
   {pause}
@@ -45,6 +45,20 @@ offer:
   br label %exit
 exit:
   ret i64 %next
+}}
+define internal void @lf_await(ptr %word, i64 %epoch, ptr %state) nounwind {{
+entry:
+  br label %poll
+poll:
+  %n = phi i64 [ 0, %entry ], [ %next, %patient ]
+  %seen = load atomic i64, ptr %word acquire, align 8
+  %came = icmp sge i64 %seen, %epoch
+  br i1 %came, label %done, label %patient
+patient:
+  %next = call i64 @lf_relax(i64 %n, ptr %state)
+  br label %poll
+done:
+  ret void
 }}
 """
 
@@ -65,7 +79,7 @@ def barrier_text(architecture: str) -> str:
     changes.
     """
     pause, declaration = pause_of(architecture)
-    return declaration + _relax(pause) + _BARRIER
+    return declaration + _waiting(pause) + _BARRIER
 
 
 _BARRIER = f"""
@@ -87,15 +101,8 @@ arrive:
   %at = mul i64 %mine, {LINE}
   %word = getelementptr i64, ptr %state, i64 %at
   store atomic i64 %epoch, ptr %word release, align 8
-  br label %wait
-wait:
-  %n = phi i64 [ 0, %arrive ], [ %n2, %again ]
-  %now = load atomic i64, ptr %state acquire, align 8
-  %go = icmp sge i64 %now, %epoch
-  br i1 %go, label %exit, label %again
-again:
-  %n2 = call i64 @lf_relax(i64 %n, ptr %state)
-  br label %wait
+  call void @lf_await(ptr %state, i64 %epoch, ptr %state)
+  br label %exit
 collect:
   %t = phi i64 [ 1, %several ], [ %t2, %here ]
   %all = icmp sge i64 %t, %threads
@@ -104,15 +111,8 @@ look:
   %line = add i64 %t, 1
   %there = mul i64 %line, {LINE}
   %other = getelementptr i64, ptr %state, i64 %there
-  br label %poll
-poll:
-  %m = phi i64 [ 0, %look ], [ %m2, %patient ]
-  %seen = load atomic i64, ptr %other acquire, align 8
-  %came = icmp sge i64 %seen, %epoch
-  br i1 %came, label %here, label %patient
-patient:
-  %m2 = call i64 @lf_relax(i64 %m, ptr %state)
-  br label %poll
+  call void @lf_await(ptr %other, i64 %epoch, ptr %state)
+  br label %here
 here:
   %t2 = add i64 %t, 1
   br label %collect
@@ -128,7 +128,7 @@ exit:
 def pool_text(architecture: str) -> str:
     """The pool: `lf_worker`, `lf_dispatch`, `lf_join`."""
     pause, declaration = pause_of(architecture)
-    return declaration + _relax(pause) + _JOB + _WORKER + _DISPATCH
+    return declaration + _waiting(pause) + _JOB + _WORKER + _DISPATCH
 
 
 _JOB = f"""
@@ -265,15 +265,8 @@ loop:
   br i1 %end, label %exit, label %look
 look:
   %word = call ptr @lf_word(ptr %pool, i64 %t, i64 0)
-  br label %poll
-poll:
-  %n = phi i64 [ 0, %look ], [ %n2, %patient ]
-  %done = load atomic i64, ptr %word acquire, align 8
-  %came = icmp eq i64 %done, %epoch
-  br i1 %came, label %ready, label %patient
-patient:
-  %n2 = call i64 @lf_relax(i64 %n, ptr %pool)
-  br label %poll
+  call void @lf_await(ptr %word, i64 %epoch, ptr %pool)
+  br label %ready
 ready:
   %t2 = add i64 %t, 1
   br label %loop

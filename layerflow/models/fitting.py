@@ -176,7 +176,7 @@ class Loop:
 
     def _bar(self, title: str) -> ProgressBar:
         """The progress bar of an epoch; it hears how many examples are done."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _bar(title).")
 
     def _train_epoch(self, bar: ProgressBar) -> tuple[Means, bool]:
         """Trains on all batches of an epoch.
@@ -184,7 +184,7 @@ class Loop:
         Returns:
             Means of the values, and whether the epoch came to its end.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _train_epoch(bar).")
 
     def _epoch(self, epoch: int) -> None:
         self.callbacks.call("on_epoch_begin", epoch, Logs())

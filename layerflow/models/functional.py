@@ -8,7 +8,7 @@ from layerflow.layers import LAYERS
 from layerflow.models import saving, topology_json
 from layerflow.models.container import Container
 from layerflow.models.dataset_training import DatasetTraining
-from layerflow.registry import Configurable, accepts_camel_case
+from layerflow.registry import accepts_camel_case
 
 
 class Model(Container, DatasetTraining):
@@ -25,7 +25,7 @@ class Model(Container, DatasetTraining):
     @classmethod
     def from_config(cls, config: Any) -> Any:
         parts = topology_json.graph_from_config(config)
-        return Configurable.from_config.__func__(cls, parts)  # type: ignore[attr-defined]
+        return super().from_config(parts)
 
     def save(self, path: Any, **options: Any) -> dict[str, Any]:
         """Writes the model to a folder; see `layerflow.models.saving.save_model`."""

@@ -13,7 +13,7 @@ from layerflow.layers.topology import new_name
 from layerflow.models import topology_json
 from layerflow.models.functional import Model
 from layerflow.models.traversal import LayerGraph, node_of
-from layerflow.registry import Configurable, accepts_camel_case
+from layerflow.registry import accepts_camel_case
 
 
 class Sequential(Model):
@@ -146,7 +146,7 @@ class Sequential(Model):
     def from_config(cls, config: Any) -> Any:
         entries = config.get("layers", []) if isinstance(config, Mapping) else config
         name = config.get("name") if isinstance(config, Mapping) else None
-        made = Configurable.from_config.__func__(cls, {"name": name})  # type: ignore[attr-defined]
+        made = super(Model, cls).from_config({"name": name})  # not Model's, which reads a graph
         for entry in entries:
             made.add(topology_json.layer_from_entry(entry))
         return made

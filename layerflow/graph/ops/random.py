@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -93,11 +94,17 @@ def unit(shape: shapes.Shape, salt: int, symbol: bool) -> Any:
     return e.cast(right_shift(words, 8), np.float32) * (1.0 / 2**24)
 
 
-def _resolve(shape: Any, like: Any) -> tuple[Any, bool]:
-    if like is not None:
-        return movement._shape(like), symbolic.is_symbolic(like)
-    shape = tuple(shape)
-    return shape, symbolic.current_trace.get() is not None or not shapes.is_static(shape)
+def _draw(
+    shape: Any, like: Any, dtype: Any, seed: int | None, now: Callable[..., Any], traced: Callable[..., Any]
+) -> Any:
+    """`now(generator, shape)` from the process-wide generator (or one of `seed`); in a trace `traced(shape)`."""
+    full = movement._shape(like) if like is not None else tuple(shape)
+    in_trace = symbolic.current_trace.get() is not None or not shapes.is_static(full)
+    if symbolic.is_symbolic(like) if like is not None else in_trace:
+        y = traced(full)
+        return y if dtype is None else e.cast(y, dtype)
+    rng = generator() if seed is None else np.random.default_rng(seed)
+    return wrap(now(rng, full).astype(dtype or np.float32))
 
 
 def random_uniform(
@@ -110,12 +117,11 @@ def random_uniform(
     like: Any = None,
 ) -> Any:
     """Uniform numbers in [minval, maxval).  In a trace a function of the step, else from the process-wide generator."""
-    full, symbol = _resolve(shape, like)
-    if not symbol:
-        rng = generator() if seed is None else np.random.default_rng(seed)
-        return wrap(rng.uniform(minval, maxval, full).astype(dtype or np.float32))
-    y = unit(full, salt + (seed or 0), True) * (maxval - minval) + minval
-    return y if dtype is None else e.cast(y, dtype)
+
+    def traced(full: Any) -> Any:
+        return unit(full, salt + (seed or 0), True) * (maxval - minval) + minval
+
+    return _draw(shape, like, dtype, seed, lambda rng, full: rng.uniform(minval, maxval, full), traced)
 
 
 def random_normal(
@@ -128,14 +134,13 @@ def random_normal(
     like: Any = None,
 ) -> Any:
     """Normal numbers; Box and Muller's transform in a trace."""
-    full, symbol = _resolve(shape, like)
-    if not symbol:
-        rng = generator() if seed is None else np.random.default_rng(seed)
-        return wrap(rng.normal(mean, stddev, full).astype(dtype or np.float32))
-    salt += seed or 0
-    radius = e.sqrt(-2.0 * e.log(1.0 - unit(full, salt, True)))
-    y = radius * trigonometric.cos(2.0 * math.pi * unit(full, salt ^ 0x5BD1E995, True)) * stddev + mean
-    return y if dtype is None else e.cast(y, dtype)
+
+    def traced(full: Any) -> Any:
+        key = salt + (seed or 0)
+        radius = e.sqrt(-2.0 * e.log(1.0 - unit(full, key, True)))
+        return radius * trigonometric.cos(2.0 * math.pi * unit(full, key ^ 0x5BD1E995, True)) * stddev + mean
+
+    return _draw(shape, like, dtype, seed, lambda rng, full: rng.normal(mean, stddev, full), traced)
 
 
 def truncated_normal(
