@@ -63,6 +63,12 @@ class Graph:
         """Input leaves that are not arguments (seed, step, learning rate): the executable sets them by name."""
         return [op for op in self.ops if op.primitive is INPUT and op not in self.inputs]
 
+    def with_roots(self, roots: Sequence[Op]) -> Graph:
+        """The same graph with other values in place of its roots, in order."""
+        n = len(self.outputs)
+        updates = tuple((p, v) for (p, _), v in zip(self.updates, roots[n:], strict=True))
+        return Graph(self.inputs, tuple(roots[:n]), updates)
+
     def users(self) -> dict[Op, list[Op]]:
         found: dict[Op, list[Op]] = {op: [] for op in self.ops}
         for op in self.ops:
@@ -120,7 +126,8 @@ def verify(graph: Graph, after: str = "trace") -> None:
         if op.primitive.kind is Kind.MAP:
             expected = shapes.broadcast(*[i.shape for i in op.inputs])
         elif rule is not None:
-            expected = tuple(rule(*[i.shape for i in op.inputs], **op.attrs))
+            attrs = {k: v for k, v in op.attrs.items() if k != "shards"}
+            expected = (*op.attrs.get("shards", ()), *rule(*[i.shape for i in op.inputs], **attrs))
         else:
             continue
         if expected != op.shape:

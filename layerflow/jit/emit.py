@@ -9,11 +9,16 @@ import dataclasses
 
 import numpy as np
 
-from layerflow.graph.symbolic import Op
-from layerflow.jit import copies, folds
+from layerflow.graph.symbolic import Kind, Op
+from layerflow.jit import copies, folds, grouping
+from layerflow.jit.contraction import SHARDS, is_sharded, multiply_adds
+from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
+from layerflow.jit.fusion import COPIES
 from layerflow.jit.gemm import GemmNest
+from layerflow.jit.grouping import GRAIN
 from layerflow.jit.loops import INDENT
-from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
+from layerflow.jit.schedule import Kernel, Schedule, is_sample_local
+from layerflow.jit.tiles import TileNest
 from layerflow.jit.values import (
     BATCH,
     COUNT,
@@ -25,6 +30,7 @@ from layerflow.jit.values import (
     ITERATION_BASE,
     LO,
     ROWS,
+    SHARD,
     START,
     STEP,
     STEP_BASE,
@@ -33,9 +39,11 @@ from layerflow.jit.values import (
     TYPES,
 )
 
-SAMPLE_GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole
-CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
-MIN_GROUP = 64  # samples: smaller groups would read the weights again too often
+TILES: dict[str, type[TileNest]] = {  # kind of group -> its nest
+    "gemm": GemmNest,
+    "convolve": ConvolutionNest,
+    "convolve_kernel": KernelGradientNest,
+}
 
 
 @dataclasses.dataclass(eq=False)
@@ -94,27 +102,20 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
     group = kernel.group
     dtypes = [op.dtype for op in (*group.members, *kernel.reads)]
     lanes = _lanes_for(dtypes, vector_bytes)
-    if group.kind == "gemm":
-        return GemmNest(plan, kernel, lanes, registers).source()
-    if group.kind in ("concatenate", "pad", "scatter_add"):
+    if group.kind in TILES:
+        return TILES[group.kind](plan, kernel, lanes, registers).source()
+    if group.kind in (*COPIES, "scatter_add"):
         return copies.write_copy(plan, kernel, lanes)
+    if group.kind == "shards":
+        return folds.write_shards(plan, kernel, lanes)
     if copies.is_transpose(plan, kernel):
         return copies.write_transpose(plan, kernel, lanes)
     return folds.write_kernel(plan, kernel, lanes)
 
 
-def _bytes_per_sample(plan: Schedule, kernels: list[Kernel]) -> int:
-    touched: set[Buffer] = {
-        plan.buffers[op] for k in kernels for op in (*k.reads, *k.group.stored) if plan.buffers[op].per_sample
-    }
-    return sum(b.elements * b.op.dtype.itemsize for b in touched)
-
-
-def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
-    """Samples that run through all kernels of a phase before the next ones start: what the second-level cache holds."""
-    per_sample = max(1, _bytes_per_sample(plan, kernels))
-    fits = int(cache_bytes * CACHE_SHARE) // per_sample // SAMPLE_GRAIN * SAMPLE_GRAIN
-    return max(MIN_GROUP, min(fits, 1 << 16))
+def has_shards(plan: Schedule) -> bool:
+    """Whether samples are summed in parts."""
+    return any(is_sharded(k.group.anchor) for k in plan.kernels)
 
 
 def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
@@ -136,11 +137,13 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
             f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))"
         )
     lines += [
-        f"    pieces = (rows + {SAMPLE_GRAIN - 1}) // {SAMPLE_GRAIN}",
+        f"    pieces = (rows + {GRAIN - 1}) // {GRAIN}",
         f"    tid = integer(ctx, {TID})",
-        f"    set_integer(ctx, {LO}, pieces * tid // hi * {SAMPLE_GRAIN})",
-        f"    set_integer(ctx, {HI}, minimum(rows, pieces * (tid + 1) // hi * {SAMPLE_GRAIN}))",
     ]
+    for slot, turn in ((LO, "tid"), (HI, "(tid + 1)")):
+        # Where samples are summed in parts, a thread has whole parts.
+        first = f"{SHARDS} * {turn} // hi * pieces // {SHARDS}" if has_shards(plan) else f"pieces * {turn} // hi"
+        lines.append(f"    set_integer(ctx, {slot}, minimum(rows, {first} * {GRAIN}))")
     return "\n".join(lines) + "\n"
 
 
@@ -175,6 +178,31 @@ def _sequence(name: str, kernels: list[str], size: int | None) -> str:
     return "\n".join([*lines, *(f"        {k}(ctx, g, h)" for k in kernels)]) + "\n"
 
 
+def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int) -> str:
+    """The same for parts lo to hi of the batch, whose sums begin at zero."""
+    sums = [plan.buffers[op] for k in kernels if is_sharded(k.group.anchor) for op in k.group.stored]
+    lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
+    lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
+    lines += [
+        f"    rows = integer(ctx, {ROWS})",
+        f"    pieces = (rows + {GRAIN - 1}) // {GRAIN}",
+        "    for s in range(lo, hi):",
+        f"        set_integer(ctx, {SHARD}, s)",
+    ]
+    for b in sums:
+        lines += [
+            f"        for e in range(s * {b.layout.per_row}, (s + 1) * {b.layout.per_row}):",
+            f"            p{b.slot}[e] = {TYPES[b.op.dtype.name]}(0)",
+        ]
+    lines += [
+        f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
+        f"        for g in range(minimum(rows, s * pieces // {SHARDS} * {GRAIN}), last, {size}):",
+        f"            h = minimum(g + {size}, last)",
+        *(f"            {k.name}(ctx, g, h)" for k in kernels),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _gather_stays_local(plan: Schedule) -> bool:
     """Whether the first phase reads what was gathered only at its own samples."""
     arguments = {op for op in plan.graph.inputs if plan.buffers[op].per_sample}
@@ -190,11 +218,16 @@ def _phase(plan: Schedule, phase: list[Kernel], cache_bytes: int, turn: int, bod
     run: list[Kernel] = []
 
     def flush() -> None:
-        if run:
+        for part in grouping.segments(plan, run):
             name = f"samples{len(groups)}"
-            groups.append(_sequence(name, [k.name for k in run], group_size(plan, run, cache_bytes)))
-            body.append(f"{name}(me, integer(me, {LO}), integer(me, {HI}))")
-            run.clear()
+            size = grouping.group_size(plan, part, cache_bytes)
+            if any(is_sharded(k.group.anchor) for k in part):
+                groups.append(_sharded_sequence(name, plan, part, size))
+                body.append(f"{name}(me, cut({SHARDS}, tid, threads), cut({SHARDS}, tid + 1, threads))")
+            else:
+                groups.append(_sequence(name, [k.name for k in part], size))
+                body.append(f"{name}(me, integer(me, {LO}), integer(me, {HI}))")
+        run.clear()
 
     for kernel in phase:
         if kernel.samples:
@@ -218,10 +251,7 @@ def _work(plan: Schedule) -> float:
     for kernel in plan.kernels:
         group = kernel.group
         sizes = [_count(op) for op in group.members]
-        if group.kind == "gemm":
-            a = group.anchor.inputs[0].shape
-            depth = a[-2] if group.anchor.attrs["transpose_a"] else a[-1]
-            total += _count(group.anchor) * (depth if isinstance(depth, int) else depth.factor)
+        total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
         total += sum(sizes)
     return total
 

@@ -6,11 +6,13 @@ import numpy as np
 
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import Kind, Op
+from layerflow.jit.contraction import fold_index
 from layerflow.jit.loops import INDENT, LoopNest, MapNest
 from layerflow.jit.schedule import Kernel, Schedule
-from layerflow.jit.values import Chunk, Level, Unvectorizable, Value, type_name
+from layerflow.jit.values import SHARD, Chunk, Level, Unvectorizable, Value, type_name
 
 UNROLLED_CHUNKS = 4  # rows of at most this many vectors are kept in registers from one fold to the next
+SUMS_AT_ONCE = 8  # accumulators of a pass over the rows
 COMBINE = {"add": "{0} + {1}", "multiply": "{0} * {1}", "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})"}
 ACROSS = {"add": "reduce_add", "multiply": "reduce_mul", "maximum": "reduce_max", "minimum": "reduce_min"}
 
@@ -195,6 +197,67 @@ class ColumnNest(LoopNest):
             self.bind(op, self.variables, Value(totals[op], here, self.chunk is not None))
         for op in self.group.stored:
             self.store(op, self.variables, self.value(op, self.variables))
+
+
+class ShardNest(LoopNest):
+    """Sums of columns over the rows of a range of samples, added to their part of the batch."""
+
+    def body(self) -> list[str]:
+        folds = self.group.members
+        lead = folds[0].inputs[0].shape[0]
+        factor = f" * {lead.factor}" if isinstance(lead, Dim) and lead.factor > 1 else ""
+        self.levels.append(Level())
+        self.write(f"i0 = integer(ctx, {SHARD})")
+        self.header = f"for r in range(lo{factor}, hi{factor}):"
+        columns = static(folds[0].shape[-1])
+        if self.scalar:
+            self.segment(f"for j in range({columns}):", ("j",), lambda: self._sums(folds, [None]))
+            return self.levels.pop().lines
+        n = self.lanes
+        width = max(1, SUMS_AT_ONCE // len(folds)) * n
+        whole = columns // width * width
+        if whole:
+            chunks: list[Chunk | None] = [Chunk(f"c + {v}" if v else "c") for v in range(0, width, n)]
+            self.segment(f"for c in range(0, {whole}, {width}):", ("c", "j"), lambda: self._sums(folds, chunks))
+        if whole < columns:
+            rest = [Chunk(at, None if at + n <= columns else columns - at) for at in range(whole, columns, n)]
+            self._sums(folds, list(rest))
+        return self.levels.pop().lines
+
+    def _sums(self, folds: list[Op], chunks: list[Chunk | None]) -> None:
+        names = {(op, chunk): self.name("total") for op in folds for chunk in chunks}
+        for op, chunk in names:
+            zero = identity_text(op)
+            self.write(f"{names[op, chunk]} = {zero if chunk is None else f'splat({zero})'}")
+        index = fold_index(folds[0], self.variables, self.ranges)
+
+        def step() -> None:
+            for op, chunk in names:
+                self.chunk = chunk
+                value = self.value(op.inputs[0], index)
+                text = value.name if value.vector or chunk is None else f"splat({value.name})"
+                self.write(f"{names[op, chunk]} = {names[op, chunk]} + {text}")
+
+        self.segment(self.header, ("r",), step)
+        for op, chunk in names:
+            self.chunk = chunk
+            buffer = self.plan.buffers[op]
+            at = self.position(buffer.layout.offset(self.variables))
+            tail = "" if chunk is None or chunk.count is None else f", {chunk.count}"
+            p = self.pointer(buffer)
+            if chunk is None:
+                self.write(f"{p}[{at}] = {p}[{at}] + {names[op, chunk]}")
+            else:
+                self.write(f"store({p}, {at}, load({p}, {at}{tail}) + {names[op, chunk]}{tail})")
+        self.chunk = None
+
+
+def write_shards(plan: Schedule, kernel: Kernel, lanes: int) -> str:
+    """Source of a kernel that sums samples in parts."""
+    try:
+        return ShardNest(plan, kernel, lanes).source()
+    except Unvectorizable:
+        return ShardNest(plan, kernel, 1).source()
 
 
 def write_kernel(plan: Schedule, kernel: Kernel, lanes: int) -> str:

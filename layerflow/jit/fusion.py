@@ -12,12 +12,13 @@ from layerflow.graph.ops.primitive import MapPrimitive
 from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access
+from layerflow.jit.contraction import contraction, fold_index, is_sample_work, is_sharded
 from layerflow.jit.index import Index, Ranges
 
 CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
-COPIES = ("concatenate", "pad")  # moves that are carried out
+COPIES = ("concatenate", "pad", "overlap_add")  # moves that are carried out
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,7 +74,7 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add"):
+            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add", "keep"):
                 found.add(op)
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
@@ -98,10 +99,10 @@ class _Fusion:
 
     def _is_matrix_view(self, op: Op, side: int, found: set[Op]) -> bool:
         """Whether an operand of a product is strided storage: moves of a stored value, vectors along its last axis."""
-        x = op.inputs[side]
-        ranges = Ranges()
-        variables = tuple(ranges.declare(f"m{k}", n) for k, n in enumerate(x.shape))
-        source, at = x, variables
+        source, ranges = op.inputs[side], Ranges()
+        variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(op.shape[:-1]))
+        product = contraction(op, (*variables, ranges.declare("j", op.shape[-1])), ranges)
+        at = product.right if side else product.left
         while source not in found and source.primitive.kind is not Kind.LEAF:
             if source.primitive.kind is not Kind.MOVE or source.name in COPIES:
                 return False
@@ -109,9 +110,10 @@ class _Fusion:
         if source.primitive is LITERAL:
             return False
         offset = access.dense(source.shape).offset(at)
-        strides = [ranges.coefficient(offset, f"m{k}") for k in range(len(variables))]
-        vector_axis = -2 if op.attrs["transpose_b"] else -1
-        return None not in strides and (side == 0 or strides[vector_axis] == 1)
+        if any(ranges.coefficient(offset, name) is None for name in ranges.bounds):
+            return False
+        along = ranges.coefficient(offset, "j")
+        return along == 1 if side else along in (0, 1)
 
     def _finishes_product(self, op: Op, found: set[Op]) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
@@ -191,15 +193,15 @@ class _Fusion:
         """
         before: set[Op] = set()  # depends on the batch
         for op in sorted(needs, key=position.__getitem__):
-            if access.batch_of(op.shape) or any(s in before for s in needs[op]):
+            if is_sample_work(op) or any(s in before for s in needs[op]):
                 before.add(op)
         after: set[Op] = set()  # sample work depends on it
         for op in sorted(needs, key=position.__getitem__, reverse=True):
-            if access.batch_of(op.shape) or op in after:
+            if is_sample_work(op) or op in after:
                 after.update(needs[op])
         ranks = {}
         for op in needs:
-            if access.batch_of(op.shape):
+            if is_sample_work(op):
                 ranks[op] = 1
             elif op in after:
                 ranks[op] = 2 if op in before else 0
@@ -248,6 +250,8 @@ class _Fusion:
             or group.kind in (*COPIES, "scatter_add")
         ):
             return False
+        if is_sharded(op) or is_sharded(group.anchor):
+            return _same_shards(op, group) and self._meets_in_place(op, group)
         if op.primitive.kind is Kind.REDUCE:
             if not _same_fold(op, group):
                 return False
@@ -260,7 +264,7 @@ class _Fusion:
         ):
             return False
         if (
-            group.kind in ("gemm", "column", "map")
+            group.kind in ("gemm", "convolve", "column", "map")
             and not self._linked(op, group)
             and op.primitive.kind is not Kind.REDUCE
         ):
@@ -289,11 +293,7 @@ class _Fusion:
             unknown = ranges.declare("k", None)
             return [(s, (unknown,) * len(s.shape)) for s in self.sources(member)]
         if member.primitive.kind is Kind.REDUCE:
-            if group.kind == "row":
-                index = variables
-            else:
-                axis = member.attrs["axes"][0]
-                index = (*variables[:axis], ranges.declare("r", member.inputs[0].shape[axis]), *variables[axis:])
+            index = variables if group.kind == "row" else fold_index(member, variables, ranges)
             inner = member.inputs[0]
             if inner in self.material or inner.primitive.kind is Kind.LEAF:
                 return [(inner, index)]
@@ -310,10 +310,19 @@ def _same_fold(op: Op, group: Group) -> bool:
     return group.kind == "column" and other.inputs[0].shape == x.shape and other.attrs["axes"] == op.attrs["axes"]
 
 
+def _same_shards(op: Op, group: Group) -> bool:
+    """Whether two folds over samples add up the same elements."""
+    other = group.anchor
+    alike = is_sharded(op) and is_sharded(other) and op.shape == other.shape
+    return alike and all("axes" in x.attrs for x in (op, other)) and op.inputs[0].shape == other.inputs[0].shape
+
+
 def _new_group(op: Op) -> Group:
     kind = op.primitive.kind
     if kind is Kind.CONTRACT:
-        return Group("gemm", op, op.shape, members=[op])
+        return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
+    if is_sharded(op):
+        return Group("shards", op, op.shape, members=[op])
     if kind is Kind.REDUCE:
         x, axis = op.inputs[0], op.attrs["axes"][0]
         if axis == len(x.shape) - 1:

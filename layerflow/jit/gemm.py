@@ -7,77 +7,23 @@ nothing); right operands must have unit stride along their last axis.
 
 from __future__ import annotations
 
-import dataclasses
-
 from layerflow.graph.shapes import Dim, Extent, static
-from layerflow.graph.symbolic import Op
-from layerflow.jit import access
-from layerflow.jit import index as ix
 from layerflow.jit.index import Index
-from layerflow.jit.loops import INDENT, LoopNest
-from layerflow.jit.schedule import Kernel, Schedule, matrix_indices
-from layerflow.jit.values import SCRATCH, TYPES, Chunk, Level, Unvectorizable, Value
+from layerflow.jit.loops import INDENT
+from layerflow.jit.schedule import Kernel, Schedule
+from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, TileNest, panels, tile_rows
+from layerflow.jit.values import SCRATCH, Chunk, Level, Unvectorizable
 
-ACCUMULATORS = 24  # of 32 vector registers: more make LLVM spill
-ACCUMULATORS_16 = 12  # of 16
-UNROLL = 4
-MANY_ROWS = 512  # from here on the largest tile is best, though the last one be small
 # Bytes: rows of the right operand further apart than this are copied side by side before they are used.
 PACK_STRIDE = 512
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
 
 
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """Columns computed together: `vectors` vectors, the last one with `tail` valid lanes if not all."""
-
-    start: int | str
-    vectors: int
-    tail: int | None = None
-    loop: tuple[int, int] | None = None  # (end, step) when it stands for many
-
-
-def panels(columns: int, lanes: int, widest: int = 2) -> list[Panel]:
-    """Cuts the columns into panels of `widest` vectors (three if that is all there are), equal ones in a loop."""
-    count = -(-columns // lanes)
-    width = count if count <= max(3, widest) else widest
-    tail = columns % lanes or None
-    whole = (columns // lanes) // width * width if count > width or tail is None else 0
-    found: list[Panel] = []
-    if whole:
-        looped = whole > width
-        found.append(Panel("c" if looped else 0, width, None, (whole * lanes, width * lanes) if looped else None))
-    rest = count - whole
-    if rest:
-        found.append(Panel(whole * lanes, rest, tail))
-    return found
-
-
-def tile_rows(rows: Extent, vectors: int, registers: int) -> int:
-    """Rows of a tile.  A known number of rows is cut evenly; for a batch, tiles of 8 (or 16 of one vector)."""
-    room = (ACCUMULATORS if registers >= 32 else ACCUMULATORS_16) // vectors
-    if isinstance(rows, Dim):
-        return max(p for p in (1, 2, 4, 8, 16) if p <= min(room, 16 if vectors == 1 else 8))
-    room = min(room, 16)
-    if rows <= room:
-        return rows
-    if rows >= MANY_ROWS:
-        return room
-    even = [r for r in range(max(4, room // 2), room + 1) if rows % r == 0]
-    return max(even) if even else -(-rows // -(-rows // room))
-
-
-class GemmNest(LoopNest):
+class GemmNest(TileNest):
     """A product with its epilogue."""
 
     def __init__(self, plan: Schedule, kernel: Kernel, lanes: int, registers: int):
-        super().__init__(plan, kernel, lanes)
-        self.registers = registers
-        self.product = kernel.group.anchor
-        self.dtype = TYPES[self.product.dtype.name]
-        a, b = matrix_indices(self.product, self.variables, self.ranges)
-        self.left = self._operand(self.product.inputs[0], a)
-        self.right = self._operand(self.product.inputs[1], b)
+        super().__init__(plan, kernel, lanes, registers)
         side = self.product.attrs["transpose_a"]
         self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
         self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
@@ -96,15 +42,6 @@ class GemmNest(LoopNest):
         step = self.ranges.coefficient(operand[1], name)
         deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
         return step is not None and deep and step * self.product.dtype.itemsize >= PACK_STRIDE
-
-    def _operand(self, op: Op, index: tuple[Index, ...]) -> tuple[str, Index]:
-        """Address variable and element offset of an operand, through the moves above its storage."""
-        while op not in self.plan.buffers:
-            ((op, index),) = access.operands(op, index, self.ranges)
-        buffer = self.plan.buffers[op]
-        if op.dtype != self.product.dtype:
-            raise Unvectorizable(f"product of {op.dtype}")
-        return self.pointer(buffer), buffer.layout.offset(index)
 
     def body(self) -> list[str]:
         domain = self.group.domain
@@ -184,15 +121,6 @@ class GemmNest(LoopNest):
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.packed_right = None
         self.segment("else:", (), few)
-
-    def _chunks(self, panel: Panel) -> list[Chunk]:
-        """The vectors of a panel."""
-        n = self.lanes
-        starts = [
-            panel.start + v * n if isinstance(panel.start, int) else f"c + {v * n}" if v else "c"
-            for v in range(panel.vectors)
-        ]
-        return [Chunk(s, panel.tail if v == panel.vectors - 1 else None) for v, s in enumerate(starts)]
 
     def _scratch(self, name: str) -> str:
         self.write(f"{name} = pointer(ctx, {SCRATCH}, {self.dtype})", 0)
@@ -276,7 +204,7 @@ class GemmNest(LoopNest):
         for v in range(len(chunks)):
             self.write(f"{INDENT}acc{v}[m] = zeros({self.dtype})")
         self._fold(rows, chunks)
-        self._epilogue(chunks, rows)
+        self._epilogue(chunks, rows, {self._row_name(): "i + m"})
 
     def _fold(self, rows: int, chunks: list[Chunk]) -> None:
         depth = self.extent(self.depth)
@@ -323,12 +251,6 @@ class GemmNest(LoopNest):
         pointer, offset = self.left
         return self._row_text(self._shift(offset, "k", u)), pointer
 
-    def _shift(self, offset: Index, name: str, by: int) -> Index:
-        c = self.ranges.coefficient(offset, name)
-        if c is None:
-            raise Unvectorizable(str(offset))
-        return ix.add(offset, ix.number(c * by))
-
     def _row_text(self, offset: Index) -> str:
         """The offset with row i + m of the tile in place of the row variable."""
         name = self._row_name()
@@ -340,32 +262,3 @@ class GemmNest(LoopNest):
 
     def _row_name(self) -> str:
         return f"i{len(self.group.domain) - 2}"
-
-    # --- epilogue ------------------------------------------------------------
-
-    def _epilogue(self, chunks: list[Chunk], rows: int) -> None:
-        """Members at each accumulator; what depends on the column alone is computed before the rows."""
-        name = self._row_name()
-        before = Level()  # values of columns, once for all rows of the tile
-        self.levels.append(before)
-        row_level = Level((name,))
-        self.levels.append(row_level)
-        row_level.lines.append(f"{name} = i + m")
-        for v, chunk in enumerate(chunks):
-            self.chunk = chunk
-            here = len(self.levels) - 1
-            self.bind(self.product, self.variables, Value(f"acc{v}[m]", here, True))
-            for op in self.group.members[1:]:
-                self.value(op, self.variables)
-        for chunk in chunks:
-            self.chunk = chunk
-            for op in self.group.stored:
-                self.store(op, self.variables, self.value(op, self.variables))
-        self.chunk = None
-        self.levels.pop()
-        self.levels.pop()
-        for line in before.lines:
-            self.write(line)
-        self.write(f"for m in static({rows}):")
-        for line in row_level.lines:
-            self.write(INDENT + line)

@@ -20,6 +20,7 @@ from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
 from layerflow.jit.interpreter import interpret
+from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
 
 # Graph to graph, in this order; each is pure and checked when LAYERFLOW_DEBUG=1.
@@ -27,6 +28,7 @@ GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("simplify", simplify),
     ("untranspose", untranspose),
     ("separate_roots", separate_roots),
+    ("shard", shard),
 )
 
 

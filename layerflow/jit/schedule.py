@@ -13,6 +13,7 @@ from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
 from layerflow.jit import access
 from layerflow.jit.access import Layout
+from layerflow.jit.contraction import contraction, fold_index, is_sample_work, sample_of
 from layerflow.jit.fusion import Group
 from layerflow.jit.index import Index, Ranges
 
@@ -113,7 +114,7 @@ def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[O
 def _kernel(at: int, group: Group) -> Kernel:
     layers = [m.layer for m in group.members if m.layer]
     label = re.sub(r"\W", "_", layers[0]) if layers else group.anchor.name
-    return Kernel(f"k{at}_{label}_{group.kind}", group, access.batch_of(group.domain) is not None)
+    return Kernel(f"k{at}_{label}_{group.kind}", group, is_sample_work(group.anchor))
 
 
 def _stored_reads(kernel: Kernel, buffers: dict[Op, Buffer]) -> set[Op]:
@@ -184,10 +185,7 @@ def is_sample_local(plan: Schedule, kernel: Kernel, shared: set[Op]) -> bool:
     """Whether the kernel's work on a sample reads these values at the same sample only."""
     ranges = Ranges()
     group = kernel.group
-    variables = group.variables(ranges)
-    lead = group.domain[0]
-    assert isinstance(lead, Dim)
-    sample = ranges.divide(variables[0], lead.factor)
+    sample = sample_of(group.anchor, group.domain, group.variables(ranges), ranges)
     for member in group.members:
         for source, index in member_reads(member, group, plan.buffers, ranges):
             if source in shared and source not in group.members:
@@ -215,35 +213,23 @@ def member_reads(
 
     variables = group.variables(ranges)
     if member.primitive.kind is Kind.CONTRACT:
-        a, b = matrix_indices(member, variables, ranges)
-        return [*expand(member.inputs[0], a), *expand(member.inputs[1], b)]
+        found = contraction(member, variables, ranges)
+        return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]
     if member.primitive.kind is Kind.REDUCE:
-        index = variables
-        if group.kind != "row":
-            axis = member.attrs["axes"][0]
-            index = (*variables[:axis], ranges.declare("r", member.inputs[0].shape[axis]), *variables[axis:])
+        index = variables if group.kind == "row" else fold_index(member, variables, ranges)
         return expand(member.inputs[0], index)
     if group.kind == "scatter_add":
         unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
         return [pair for x in member.inputs for pair in expand(x, unknown[: len(x.shape)])]
+    if group.kind == "overlap_add":
+        rest = tuple(ranges.declare(f"o{k}", None) for k in range(len(member.inputs[0].shape) - 1))
+        return expand(member.inputs[0], (variables[0], *rest))
     if group.kind in ("concatenate", "pad"):
         moved = tuple(ranges.declare(f"i{k}" if k == 0 else f"p{k}", None) for k in range(len(member.shape)))
         axis = member.attrs.get("axis")
         lead = variables[0] if axis != 0 else ranges.declare("p0", None)
         return [pair for x in member.inputs for pair in expand(x, (lead, *moved[1:]))]
     return list(access.inline_references(member, group.index_of(member, ranges), stops, ranges))
-
-
-def matrix_indices(op: Op, variables: tuple[Index, ...], ranges: Ranges) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
-    """Index tuples of the two operands of a product for result element (..., i, j) and folded index k."""
-    a, b = op.inputs
-    inner = a.shape[-2] if op.attrs["transpose_a"] else a.shape[-1]
-    k = ranges.declare("k", inner)
-    row, column = variables[-2], variables[-1]
-    lead = variables[:-2]
-    rows = (k, row) if op.attrs["transpose_a"] else (row, k)
-    cols = (column, k) if op.attrs["transpose_b"] else (k, column)
-    return (*access.aligned(lead, a.shape[:-2]), *rows), (*access.aligned(lead, b.shape[:-2]), *cols)
 
 
 def describe(plan: Schedule) -> str:

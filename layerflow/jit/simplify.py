@@ -12,7 +12,7 @@ import numpy as np
 
 from layerflow.graph import ops, shapes
 from layerflow.graph.ir import Graph
-from layerflow.graph.ops.primitive import PRIMITIVES, literal
+from layerflow.graph.ops.primitive import PRIMITIVES, Composite, literal
 from layerflow.graph.symbolic import LITERAL, Kind, Op, SymbolicTensor, intern, layer_scope
 
 Rule = Callable[[Op, tuple[Op, ...]], Op | None]
@@ -33,11 +33,7 @@ def force(graph: Graph) -> Graph:
     memo: dict[Op, Op] = {}
     for op in graph.ops:
         memo[op] = rebuild(op, tuple(memo[i] for i in op.inputs)) if op.inputs else op
-    roots = [memo[r] for r in graph.roots]
-    n = len(graph.outputs)
-    return Graph(
-        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
-    )
+    return graph.with_roots([memo[r] for r in graph.roots])
 
 
 def rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
@@ -69,6 +65,13 @@ def _shaped(value: Op, like: Op) -> Op:
     if value.dtype != like.dtype:
         x = ops.cast(x, like.dtype)
     return x.op if x.op.shape == like.shape else ops.broadcast_to(x, like.shape).op
+
+
+def expand_composites(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """An operation that is made of others becomes those."""
+    if not isinstance(op.primitive, Composite) or op.primitive.expand is None:
+        return None
+    return op.primitive.expand(*map(SymbolicTensor, inputs), **op.attrs).op
 
 
 def drop_identities(op: Op, inputs: tuple[Op, ...]) -> Op | None:
@@ -213,6 +216,7 @@ def absorb_transposes(op: Op, inputs: tuple[Op, ...]) -> Op | None:
 
 
 RULES: Sequence[Rule] = (
+    expand_composites,
     drop_identities,
     merge_moves,
     fold_constants,
@@ -242,11 +246,7 @@ def untranspose(graph: Graph) -> Graph:
                     PRIMITIVES["matmul"], (inputs[0], turned), {**op.attrs, "transpose_b": False}, op.shape, op.dtype
                 )
         memo[op] = new
-    roots = [memo[r] for r in graph.roots]
-    n = len(graph.outputs)
-    return Graph(
-        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
-    )
+    return graph.with_roots([memo[r] for r in graph.roots])
 
 
 def separate_roots(graph: Graph) -> Graph:
@@ -259,7 +259,4 @@ def separate_roots(graph: Graph) -> Graph:
             root = intern(identity, (root,), {}, root.shape, root.dtype)
         taken.add(root)
         roots.append(root)
-    n = len(graph.outputs)
-    return Graph(
-        graph.inputs, tuple(roots[:n]), tuple((p, v) for (p, _), v in zip(graph.updates, roots[n:], strict=True))
-    )
+    return graph.with_roots(roots)

@@ -41,7 +41,8 @@ GATHER, ORDER, BATCH, FIRST = 4, 5, 6, 7
 TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = 8, 9, 10, 11, 12
 LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barrier)
 SCRATCH = 17  # address of the thread's own working memory
-FIRST_SLOT = 18  # addresses of buffers from here on
+SHARD = 18  # the part of the batch whose sums are being made
+FIRST_SLOT = 19  # addresses of buffers from here on
 COUNTERS = {"seed": SEED, "step": STEP, "iteration": ITERATION}
 
 
