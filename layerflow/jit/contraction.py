@@ -105,11 +105,12 @@ def _convolve_kernel(op: Op, variables: Sequence[Index], ranges: Ranges) -> Cont
 
 
 def fold_index(op: Op, variables: Sequence[Index], ranges: Ranges) -> tuple[Index, ...]:
-    """The element that a fold of an axis other than the last adds at step r."""
+    """The element that a fold of an axis other than the last adds at step r (r0, r1, ... if samples are summed)."""
+    x = op.inputs[0]
+    if is_sharded(op):
+        return (*(ranges.declare(f"r{a}", x.shape[a]) for a in op.attrs["axes"]), *variables[1:])
     axis = op.attrs["axes"][0]
-    variables = variables[1:] if is_sharded(op) else variables
-    r = ranges.declare("r", op.inputs[0].shape[axis])
-    return (*variables[:axis], r, *variables[axis:])
+    return (*variables[:axis], ranges.declare("r", x.shape[axis]), *variables[axis:])
 
 
 def sample_of(op: Op, domain: Shape, variables: Sequence[Index], ranges: Ranges) -> Index:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from layerflow.graph.shapes import Dim, Extent, static
@@ -204,11 +206,8 @@ class ShardNest(LoopNest):
 
     def body(self) -> list[str]:
         folds = self.group.members
-        lead = folds[0].inputs[0].shape[0]
-        factor = f" * {lead.factor}" if isinstance(lead, Dim) and lead.factor > 1 else ""
         self.levels.append(Level())
         self.write(f"i0 = integer(ctx, {SHARD})")
-        self.header = f"for r in range(lo{factor}, hi{factor}):"
         columns = static(folds[0].shape[-1])
         if self.scalar:
             self.segment(f"for j in range({columns}):", ("j",), lambda: self._sums(folds, [None]))
@@ -238,7 +237,7 @@ class ShardNest(LoopNest):
                 text = value.name if value.vector or chunk is None else f"splat({value.name})"
                 self.write(f"{names[op, chunk]} = {names[op, chunk]} + {text}")
 
-        self.segment(self.header, ("r",), step)
+        self._rows(folds[0], 0, step)
         for op, chunk in names:
             self.chunk = chunk
             buffer = self.plan.buffers[op]
@@ -250,6 +249,19 @@ class ShardNest(LoopNest):
             else:
                 self.write(f"store({p}, {at}, load({p}, {at}{tail}) + {names[op, chunk]}{tail})")
         self.chunk = None
+
+
+    def _rows(self, fold: Op, axis: int, step: Callable[[], None]) -> None:
+        """Loops over the positions of the samples."""
+        if axis == len(fold.attrs["axes"]):
+            step()
+            return
+        extent = fold.inputs[0].shape[axis]
+        span = self.extent(extent) if axis else "lo, hi"
+        if not axis and isinstance(extent, Dim) and extent.factor > 1:
+            span = f"lo * {extent.factor}, hi * {extent.factor}"
+        name = f"r{axis}"
+        self.segment(f"for {name} in range({span}):", (name,), lambda: self._rows(fold, axis + 1, step))
 
 
 def write_shards(plan: Schedule, kernel: Kernel, lanes: int) -> str:

@@ -179,7 +179,8 @@ class _Fusion:
         done: set[Op] = set()
         while waiting:
             ready = [op for op, n in waiting.items() if n <= done]
-            best = min(ready, key=lambda op: (ranks[op], position[op]))
+            # Sums over samples come as soon as they can, while what they add up is in the cache.
+            best = min(ready, key=lambda op: (ranks[op], not is_sharded(op), position[op]))
             order.append(best)
             done.add(best)
             del waiting[best]
@@ -253,7 +254,8 @@ class _Fusion:
         if is_sharded(op) or is_sharded(group.anchor):
             return _same_shards(op, group) and self._meets_in_place(op, group)
         if op.primitive.kind is Kind.REDUCE:
-            if not _same_fold(op, group):
+            # The folds of columns run side by side in one loop: none of them can wait for another.
+            if not _same_fold(op, group) or (group.kind == "column" and self._linked(op, group)):
                 return False
         elif (op.shape != group.domain and not (group.kind == "row" and op.shape == (*group.domain, group.inner))) or (
             group.kind == "row"
@@ -314,7 +316,9 @@ def _same_shards(op: Op, group: Group) -> bool:
     """Whether two folds over samples add up the same elements."""
     other = group.anchor
     alike = is_sharded(op) and is_sharded(other) and op.shape == other.shape
-    return alike and all("axes" in x.attrs for x in (op, other)) and op.inputs[0].shape == other.inputs[0].shape
+    if not alike or "axes" not in op.attrs or "axes" not in other.attrs:
+        return False
+    return op.inputs[0].shape == other.inputs[0].shape and op.attrs["axes"] == other.attrs["axes"]
 
 
 def _new_group(op: Op) -> Group:

@@ -6,8 +6,10 @@ depend on the batch alone, so the bits do not depend on the threads.
 
 from __future__ import annotations
 
+from layerflow.graph import shapes
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import PRIMITIVES
+from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import Op, intern, layer_scope
 from layerflow.jit.access import batch_of
 from layerflow.jit.contraction import SHARDS
@@ -22,21 +24,24 @@ def shard(graph: Graph) -> Graph:
     memo: dict[Op, Op] = {}
     for op in graph.ops:
         inputs = tuple(memo[i] for i in op.inputs)
-        if _pays(op):
+        if sums_samples(op):
             memo[op] = _in_parts(op, inputs)
         else:
             memo[op] = op if inputs == op.inputs else intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
     return graph.with_roots([memo[r] for r in graph.roots])
 
 
-def _pays(op: Op) -> bool:
+def sums_samples(op: Op) -> bool:
     """Whether `op` sums so many values of each sample that they had better be summed while they are in the cache."""
     if op.name in SUMS_OF_SAMPLES:
         return batch_of(op.inputs[0].shape) is not None
-    if op.name != "sum" or op.attrs["axes"] != (0,) or len(op.shape) != 1 or op.dtype.kind != "f":
+    x = op.inputs[0] if op.name == "sum" else None
+    lead = batch_of(x.shape) if x is not None else None
+    if x is None or lead is None or op.dtype.kind != "f" or op.attrs["axes"] != tuple(range(len(x.shape) - 1)):
         return False
-    lead, columns = batch_of(op.inputs[0].shape), op.shape[0]
-    return lead is not None and lead.factor >= MANY_ROWS and isinstance(columns, int) and columns <= LARGEST
+    rows, columns = shapes.size(x.shape[:-1]), op.shape[-1]
+    assert isinstance(rows, Dim)
+    return rows.factor >= MANY_ROWS and isinstance(columns, int) and columns <= LARGEST
 
 
 def _in_parts(op: Op, inputs: tuple[Op, ...]) -> Op:

@@ -14,6 +14,7 @@ from layerflow.graph import ops, shapes
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import PRIMITIVES, Composite, literal
 from layerflow.graph.symbolic import LITERAL, Kind, Op, SymbolicTensor, intern, layer_scope
+from layerflow.jit.shards import sums_samples
 
 Rule = Callable[[Op, tuple[Op, ...]], Op | None]
 
@@ -164,8 +165,11 @@ def narrow_broadcasts(op: Op, inputs: tuple[Op, ...]) -> Op | None:
 
 
 def single_axis_reductions(op: Op, inputs: tuple[Op, ...]) -> Op | None:
-    """A reduction of several axes becomes one of each, the last first; of an axis of extent 1, a reshape."""
-    if op.primitive.kind is not Kind.REDUCE:
+    """A reduction of several axes becomes one of each, the last first; of an axis of extent 1, a reshape.
+
+    Sums over all positions of all samples stay whole: they are made sample by sample.
+    """
+    if op.primitive.kind is not Kind.REDUCE or sums_samples(op):
         return None
     axes, x = op.attrs["axes"], inputs[0]
     if len(axes) == 1:
