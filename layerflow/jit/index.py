@@ -87,6 +87,10 @@ class Ranges:
             return a
         if isinstance(n, Dim):
             return self._opaque(f"({a} // extent)", a, 0, False)
+        if len(a.terms) == 1 and a.terms[0][1] == 1 and not a.const:
+            numerator, divisor, remainder = self.parts.get(a.terms[0][0], (a, 0, True))
+            if not remainder and divisor:
+                return self.divide(numerator, divisor * n)
         whole, rest = self._split(a, n)
         top = self.largest(rest)
         if top is not None and top < n:

@@ -19,6 +19,7 @@ from layerflow.jit import fusion, library, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
+from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
@@ -27,6 +28,8 @@ from layerflow.jit.simplify import separate_roots, simplify, untranspose
 GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("simplify", simplify),
     ("untranspose", untranspose),
+    ("fold_scales", fold_scales),
+    ("read_padded", read_padded),
     ("separate_roots", separate_roots),
     ("shard", shard),
 )

@@ -14,6 +14,7 @@ from layerflow.graph import ops, shapes
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import PRIMITIVES, Composite, literal
 from layerflow.graph.symbolic import LITERAL, Kind, Op, SymbolicTensor, intern, layer_scope
+from layerflow.jit.access import batch_of
 from layerflow.jit.shards import sums_samples
 
 Rule = Callable[[Op, tuple[Op, ...]], Op | None]
@@ -182,6 +183,38 @@ def single_axis_reductions(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     return y
 
 
+def map_before_merging(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """A map of rows that a reshape merged from the axes of images is a map of the images, merged afterwards."""
+    if op.primitive.kind is not Kind.MAP or len(op.shape) != 2:
+        return None
+    merged = [x for x in inputs if x.name == "reshape" and x.shape == op.shape]
+    source = merged[0].inputs[0] if merged else op
+    if len(source.shape) < 3 or source.shape[-1] != op.shape[-1] or batch_of(source.shape) is None:
+        return None
+    if any(x.shape not in ((), (1,), (1, 1), op.shape[1:], (1, op.shape[1])) for x in inputs if x.shape != op.shape):
+        return None
+    if any(x.name != "reshape" or x.inputs[0].shape != source.shape for x in inputs if x.shape == op.shape):
+        return None
+    wide = tuple(
+        x.inputs[0] if x.shape == op.shape else ops.reshape(SymbolicTensor(x), x.shape[-1:]).op for x in inputs
+    )
+    new = intern(op.primitive, wide, op.attrs, source.shape, op.dtype)
+    return ops.reshape(SymbolicTensor(rebuild(new, wide)), op.shape).op
+
+
+def sum_before_merging(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """The sum of rows that a reshape merged from several axes is the sum over those axes."""
+    x = inputs[0] if inputs else op
+    if op.name != "sum" or op.attrs["axes"] != (0,) or x.name != "reshape" or len(x.shape) != 2:
+        return None
+    source = x.inputs[0]
+    axes = tuple(range(len(source.shape) - 1))
+    if len(axes) < 2 or source.shape[-1] != x.shape[-1]:
+        return None
+    new = intern(op.primitive, (source,), {"axes": axes}, op.shape, op.dtype)
+    return new if sums_samples(new) else None
+
+
 def rebuild_reduce(op: Op, x: Op, axis: int) -> Op:
     reduced = intern(op.primitive, (x,), {"axes": (axis,)}, shapes.reduced(x.shape, (axis,)), op.dtype)
     return single_axis_reductions(reduced, (x,)) or reduced
@@ -227,6 +260,8 @@ RULES: Sequence[Rule] = (
     algebra,
     narrow_broadcasts,
     scale_after_sum,
+    map_before_merging,
+    sum_before_merging,
     single_axis_reductions,
     absorb_transposes,
 )
