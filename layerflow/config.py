@@ -8,6 +8,7 @@
 | `cache()` | LAYERFLOW_CACHE | 0: keep no compiled code on disk |
 | `cache_dir()` | LAYERFLOW_CACHE_DIR | where compiled code is kept; None: the user's cache folder |
 | `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
+| `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where that is less work; True, False |
 | `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
 """
 
@@ -43,6 +44,7 @@ _settings: dict[str, Any] = {
     "cache": _flag("LAYERFLOW_CACHE", True),
     "cache_dir": os.environ.get("LAYERFLOW_CACHE_DIR") or None,
     "num_threads": _number("LAYERFLOW_NUM_THREADS", None, int),
+    "winograd": _flag("LAYERFLOW_WINOGRAD", True) and "auto",
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
 if _settings["floatx"] not in _FLOATS:
@@ -106,6 +108,18 @@ def set_num_threads(count: int | None) -> None:
     if count is not None and int(count) < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}.")
     _settings["num_threads"] = None if count is None else int(count)
+
+
+def winograd() -> bool | str:
+    """How 3x3 convolutions of stride 1 are compiled: "auto", True (always by Winograd's algorithm) or False (never)."""
+    return _settings["winograd"]
+
+
+def set_winograd(mode: bool | str) -> None:
+    """Sets it for what is compiled from now on."""
+    if mode not in (True, False, "auto"):
+        raise ValueError(f'winograd must be True, False or "auto", got {mode!r}.')
+    _settings["winograd"] = mode
 
 
 def debug() -> bool:

@@ -37,6 +37,7 @@ class Kind(enum.Enum):
     CONTRACT = "contract"  # products summed over a shared axis
     MOVE = "move"  # the same elements elsewhere
     INDEX = "index"  # elements chosen by integers, or integers made from positions
+    COMPOSITE = "composite"  # written as other ops before it is compiled
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -84,6 +84,13 @@ def operands(
                     tuple(ix.add(ix.scale(i, s), ix.number(b)) for i, b, s in zip(index, begin, step, strict=True)),
                 )
             ]
+        case "windows":
+            rank = len(op.attrs["size"])
+            steps = zip(
+                index[1 : 1 + rank], op.attrs["strides"], index[1 + rank : -1], op.attrs["dilations"], strict=True
+            )
+            places = (ix.add(ix.scale(o, s), ix.scale(k, d)) for o, s, k, d in steps)
+            return [(op.inputs[0], (index[0], *places, index[-1]))]
         case "gather":
             table, positions = op.inputs
             inner = tuple(index[: len(positions.shape)])

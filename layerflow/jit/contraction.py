@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from layerflow.graph.shapes import Dim, Extent, Shape, static
 from layerflow.graph.symbolic import Op
@@ -46,9 +46,7 @@ def is_depthwise(op: Op) -> bool:
 def contraction(op: Op, variables: Sequence[Index], ranges: Ranges) -> Contraction:
     """Operands of the element of `op` at `variables` (rows..., column); shard axes are left out of account."""
     variables = variables[1:] if is_sharded(op) else variables
-    return {"matmul": _matmul, "convolve": _convolve, "convolve_kernel": _convolve_kernel}[op.name](
-        op, variables, ranges
-    )
+    return RULES[op.name](op, variables, ranges)
 
 
 def _matmul(op: Op, variables: Sequence[Index], ranges: Ranges) -> Contraction:
@@ -104,6 +102,28 @@ def _convolve_kernel(op: Op, variables: Sequence[Index], ranges: Ranges) -> Cont
     return Contraction(left, (sample, *outputs, variables[-1]), folded)
 
 
+def _by_points(op: Op, variables: Sequence[Index], ranges: Ranges) -> Contraction:
+    """A Winograd operation: its operands are read at the sample it is at, and there anywhere."""
+    anywhere = ranges.declare("point", None)
+    if op.name == "winograd_convolve":
+        sample = variables[0]
+    else:
+        sample = ranges.declare("s", op.inputs[0].shape[0])
+    images = (sample, anywhere, anywhere, anywhere)
+    right = images if op.name == "winograd_kernel_gradient" else (anywhere,) * 3
+    return Contraction(images, right, ())
+
+
+RULES: dict[str, Callable[[Op, Sequence[Index], Ranges], Contraction]] = {
+    "matmul": _matmul,
+    "convolve": _convolve,
+    "convolve_kernel": _convolve_kernel,
+    "winograd_convolve": _by_points,
+    "winograd_kernel_gradient": _by_points,
+    "winograd_input_gradient": _by_points,
+}
+
+
 def fold_index(op: Op, variables: Sequence[Index], ranges: Ranges) -> tuple[Index, ...]:
     """The element that a fold of an axis other than the last adds at step r (r0, r1, ... if samples are summed)."""
     x = op.inputs[0]
@@ -115,10 +135,8 @@ def fold_index(op: Op, variables: Sequence[Index], ranges: Ranges) -> tuple[Inde
 
 def sample_of(op: Op, domain: Shape, variables: Sequence[Index], ranges: Ranges) -> Index:
     """The sample that sample work on `op` is at."""
-    if is_sharded(op):
-        name, lead = (
-            ("r", op.inputs[0].shape[op.attrs["axes"][0]]) if "axes" in op.attrs else ("s", op.inputs[0].shape[0])
-        )
+    if is_sharded(op) or op.name == "winograd_input_gradient":
+        name, lead = "r0" if "axes" in op.attrs else "s", op.inputs[0].shape[0]
         assert isinstance(lead, Dim)
         return ranges.divide(ranges.declare(name, lead), lead.factor)
     lead = domain[0]
@@ -128,9 +146,19 @@ def sample_of(op: Op, domain: Shape, variables: Sequence[Index], ranges: Ranges)
 
 def multiply_adds(op: Op) -> float:
     """Multiply-adds of a contraction (for one sample where it has a batch)."""
+    if op.name.startswith("winograd"):
+        return _points_of(op)
     ranges = Ranges()
     variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(op.shape))
     total = 1.0
     for extent in (*op.shape[is_sharded(op) :], *(n for _, n in contraction(op, variables, ranges).folded)):
         total *= extent if isinstance(extent, int) else extent.factor
     return total
+
+
+def _points_of(op: Op) -> float:
+    """Multiply-adds of a Winograd operation for one sample: 36 products for each tile of 4x4 outputs."""
+    image = op.shape if op.name == "winograd_convolve" else op.inputs[op.name == "winograd_kernel_gradient"].shape
+    points = op.inputs[1].shape if op.name != "winograd_kernel_gradient" else op.shape
+    tiles = -(-static(image[1]) // 4) * -(-static(image[2]) // 4)
+    return float(36 * tiles * static(points[-1]) * static(points[-2]))

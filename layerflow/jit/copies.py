@@ -8,13 +8,19 @@ from layerflow.graph.shapes import Dim, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
 from layerflow.jit.loops import INDENT, LoopNest
+from layerflow.jit.overlap import OverlapNest
 from layerflow.jit.schedule import Buffer, Kernel, Schedule
 from layerflow.jit.values import FIRST, ORDER, TYPES, Unvectorizable
 
 
 def write_copy(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     """Source of a concatenate, pad or scatter kernel."""
-    make = {"concatenate": ConcatenateNest, "pad": PadNest, "scatter_add": ScatterNest}[kernel.group.kind]
+    make = {
+        "concatenate": ConcatenateNest,
+        "pad": PadNest,
+        "scatter_add": ScatterNest,
+        "overlap_add": OverlapNest,
+    }[kernel.group.kind]
     for width in (lanes, 1):
         try:
             return make(plan, kernel, width).source()
@@ -193,11 +199,20 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
 
 
 def _turned_block(lanes: int, down: int, across: int) -> list[str]:
-    """A block of `lanes` rows of x at (i, j), `down` apart, stored as rows of y, `across` apart.
+    """A block of `lanes` rows of x at (i, j), `down` apart, stored as rows of y, `across` apart."""
+    return [
+        *(f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)),
+        *turned(lanes),
+        *(f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)),
+    ]
+
+
+def turned(lanes: int) -> list[str]:
+    """Lines that transpose the square block in the vectors v0, v1, ...
 
     Step d exchanges bit d of the row number with bit d of the lane number, so log2(lanes) steps turn the block.
     """
-    lines = [f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)]
+    lines = []
     step = lanes // 2
     while step:
         low = tuple(c if not c & step else lanes + c - step for c in range(lanes))
@@ -210,7 +225,7 @@ def _turned_block(lanes: int, down: int, across: int) -> list[str]:
                     f"v{r} = w",
                 ]
         step //= 2
-    return lines + [f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)]
+    return lines
 
 
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping
+from layerflow.jit import copies, folds, grouping, winograd_nests
 from layerflow.jit.contraction import SHARDS, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
@@ -71,7 +71,7 @@ def emit(
     for buffer in plan.buffers.values():
         if buffer.parameter is not None:
             buffer.slot = by_parameter[buffer.parameter].slot
-    texts = [_kernel_source(plan, k, vector_bytes, registers) for k in plan.kernels]
+    texts = [_kernel_source(plan, k, vector_bytes, registers, cache_bytes) for k in plan.kernels]
     gathered, gathers = [], []
     for op in plan.graph.inputs:
         buffer = plan.buffers[op]
@@ -98,12 +98,14 @@ def _lanes_for(dtypes: list[np.dtype], vector_bytes: int) -> int:
     return max(1, vector_bytes // max(4, widest))
 
 
-def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers: int) -> str:
+def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers: int, cache_bytes: int) -> str:
     group = kernel.group
     dtypes = [op.dtype for op in (*group.members, *kernel.reads)]
     lanes = _lanes_for(dtypes, vector_bytes)
     if group.kind in TILES:
         return TILES[group.kind](plan, kernel, lanes, registers).source()
+    if group.kind in winograd_nests.NESTS:
+        return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
     if group.kind in (*COPIES, "scatter_add"):
         return copies.write_copy(plan, kernel, lanes)
     if group.kind == "shards":
@@ -180,7 +182,7 @@ def _sequence(name: str, kernels: list[str], size: int | None) -> str:
 
 def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
-    sums = [plan.buffers[op] for k in kernels if is_sharded(k.group.anchor) for op in k.group.stored]
+    sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
     lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
     lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
     lines += [

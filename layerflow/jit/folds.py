@@ -250,7 +250,6 @@ class ShardNest(LoopNest):
                 self.write(f"store({p}, {at}, load({p}, {at}{tail}) + {names[op, chunk]}{tail})")
         self.chunk = None
 
-
     def _rows(self, fold: Op, axis: int, step: Callable[[], None]) -> None:
         """Loops over the positions of the samples."""
         if axis == len(fold.attrs["axes"]):

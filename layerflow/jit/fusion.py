@@ -18,7 +18,8 @@ from layerflow.jit.index import Index, Ranges
 CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
-COPIES = ("concatenate", "pad", "overlap_add")  # moves that are carried out
+COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
+IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,8 +75,10 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add", "keep"):
+            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add", "keep", "winograd_fold"):
                 found.add(op)
+            if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
+                found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "scatter_add":
@@ -83,7 +86,8 @@ class _Fusion:
         for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
-                    if x not in found and not self._is_matrix_view(op, side, found):
+                    view = self._is_image if op.name in IMAGES else self._is_matrix_view
+                    if x not in found and not view(op, side, found):
                         found.add(x)
             elif (
                 op.primitive.kind is Kind.MAP
@@ -114,6 +118,22 @@ class _Fusion:
             return False
         along = ranges.coefficient(offset, "j")
         return along == 1 if side else along in (0, 1)
+
+    def _is_image(self, op: Op, side: int, found: set[Op]) -> bool:
+        """Whether an image can be computed where it is transformed: cheap, and along the channels of what is stored."""
+        x = op.inputs[side]
+        return side in IMAGES[op.name] and self._is_cheap(x, found) and self._is_along_last(x, found)
+
+    def _is_along_last(self, x: Op, found: set[Op]) -> bool:
+        """Whether vectors along the last axis of `x` are vectors of what is stored."""
+        if x in found:
+            return True
+        ranges = Ranges()
+        index = (*(ranges.declare(f"i{k}", n) for k, n in enumerate(x.shape[:-1])), ranges.declare("j", x.shape[-1]))
+        for source, at in access.inline_references(x, index, found.__contains__, ranges):
+            if ranges.coefficient(access.dense(source.shape).offset(at), "j") not in (0, 1):
+                return False
+        return True
 
     def _finishes_product(self, op: Op, found: set[Op]) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
@@ -245,6 +265,15 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
+        if group.kind == "winograd_gradients":
+            # Both gradients of a convolution are made from one transform of the outputs' gradient.
+            first = group.anchor
+            return (
+                op.name == "winograd_input_gradient"
+                and first.name == "winograd_kernel_gradient"
+                and len(group.members) == 1
+                and first.inputs[1] is op.inputs[0]
+            )
         if (
             op.primitive.kind is Kind.CONTRACT
             or op.name in (*COPIES, "scatter_add")
@@ -266,7 +295,7 @@ class _Fusion:
         ):
             return False
         if (
-            group.kind in ("gemm", "convolve", "column", "map")
+            group.kind in ("gemm", "convolve", "winograd_convolve", "winograd_fold", "column", "map")
             and not self._linked(op, group)
             and op.primitive.kind is not Kind.REDUCE
         ):
@@ -323,6 +352,8 @@ def _same_shards(op: Op, group: Group) -> bool:
 
 def _new_group(op: Op) -> Group:
     kind = op.primitive.kind
+    if op.name in ("winograd_kernel_gradient", "winograd_input_gradient"):
+        return Group("winograd_gradients", op, op.shape, members=[op])
     if kind is Kind.CONTRACT:
         return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
     if is_sharded(op):
@@ -332,7 +363,7 @@ def _new_group(op: Op) -> Group:
         if axis == len(x.shape) - 1:
             return Group("row", op, op.shape, inner=x.shape[-1], members=[op])
         return Group("column", op, op.shape, members=[op])
-    if op.name in (*COPIES, "scatter_add"):
+    if op.name in (*COPIES, "scatter_add", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
 

@@ -9,7 +9,7 @@ CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a gr
 MIN_GROUP = 64  # samples: smaller groups would read the weights of dense layers again too often
 MANY = 1 << 16
 GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole
-WINDOWS = ("convolve", "convolve_kernel")
+WINDOWS = ("convolve", "convolve_kernel", "winograd_convolve", "winograd_gradients")
 
 
 def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:

@@ -2,7 +2,8 @@
 
 Source is parsed once into closures, which are then run for every (unrolled) statement: a loop over `static(n)` runs
 its body's closures n times with a Python integer.  Functions whose first statement is `inline()` are lowered at each
-call; the library of layerflow.jit.libm is there without an import.  Functions: language_calls and language_numeric.
+call; those of layerflow.jit.libm and winograd_transforms are there without an import.  Functions: language_calls and
+language_numeric.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 
 from layerflow.errors import CompileError
-from layerflow.jit import libm
+from layerflow.jit import libm, winograd_transforms
 from layerflow.jit.language_builder import Builder
 from layerflow.jit.language_flow import Frame
 from layerflow.jit.language_statements import Function, parse
@@ -30,8 +31,8 @@ class Functions(dict[str, Function]):
 
 @functools.cache
 def library_function(name: str) -> Function | None:
-    """A function of layerflow.jit.libm, parsed when it is first used."""
-    text = libm.texts().get(name)
+    """A function of libm or of winograd_transforms, parsed when it is first used."""
+    text = libm.texts().get(name) or winograd_transforms.texts().get(name)
     return parse(text)[name] if text else None
 
 

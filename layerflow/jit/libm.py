@@ -368,5 +368,10 @@ def floor_mod(x, y):
 @functools.cache
 def texts() -> dict[str, str]:
     """The source of every function by name; a program parses only those it uses."""
-    parts = re.split(r"^(?=def )", SOURCE, flags=re.MULTILINE)[1:]
+    return functions_of(SOURCE)
+
+
+def functions_of(source: str) -> dict[str, str]:
+    """The text of each function of a source by its name."""
+    parts = re.split(r"^(?=def )", source, flags=re.MULTILINE)[1:]
     return {part[4 : part.index("(")]: part for part in parts}

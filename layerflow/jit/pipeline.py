@@ -23,12 +23,14 @@ from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
+from layerflow.jit.winograd_pass import winograd
 
 # Graph to graph, in this order; each is pure and checked when LAYERFLOW_DEBUG=1.
 GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("simplify", simplify),
     ("untranspose", untranspose),
     ("fold_scales", fold_scales),
+    ("winograd", winograd),
     ("read_padded", read_padded),
     ("separate_roots", separate_roots),
     ("shard", shard),
@@ -83,7 +85,7 @@ def run(
     """Runs a graph without a batch; a structure seen before is not compiled again, whatever its data and variables."""
     if not config.jit():
         return interpret(graph, arguments, scalars, captured=captured)
-    key = graph.signature
+    key = f"{graph.signature} {config.winograd()}"
     with _lock:
         program = _programs.get(key)
         if program is None:

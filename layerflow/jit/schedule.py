@@ -218,7 +218,7 @@ def member_reads(
     if member.primitive.kind is Kind.REDUCE:
         index = variables if group.kind == "row" else fold_index(member, variables, ranges)
         return expand(member.inputs[0], index)
-    if group.kind == "scatter_add":
+    if member.name in ("scatter_add", "winograd_kernel", "winograd_fold"):
         unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
         return [pair for x in member.inputs for pair in expand(x, unknown[: len(x.shape)])]
     if group.kind == "overlap_add":

@@ -73,6 +73,7 @@ class Layer(Weighted):
             "input_dtype",
         )
     }
+    FILE_NOTES: ClassVar[frozenset[str]] = frozenset()  # settings in files that mean nothing to this layer
     owns_first_node = False  # node 0 is the layer's own (input layers and models)
     supports_masking = False
     input_spec: InputSpec | Sequence[InputSpec] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from layerflow import activations, constraints, initializers, regularizers
 from layerflow.errors import ArgumentError, ShapeError
@@ -133,6 +133,45 @@ class Dropout(Layer):
         return ops.dropout(x, self.rate, self.noise_shape, self.seed, salt_of(self.name))
 
 
+class SpatialDropout(Dropout):
+    """Base: whole channels are zeroed; `SpatialDropout2D` says what the arguments are."""
+
+    rank: ClassVar[int]
+
+    def __init__(self, rate: float, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
+        super().__init__(rate=rate, seed=seed, **kwargs)
+        self.data_format = option(
+            f"{self.name}: data_format", data_format or "channels_last", ("channels_last", "channels_first")
+        )
+        channels = 1 if self.data_format == "channels_first" else self.rank + 1
+        self.noise_shape = [None if axis in (0, channels) else 1 for axis in range(self.rank + 2)]
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+
+class SpatialDropout1D(SpatialDropout):
+    """Dropout of whole channels of [batch, steps, channels].  Arguments as for SpatialDropout2D."""
+
+    rank = 1
+
+
+class SpatialDropout2D(SpatialDropout):
+    """While training, zeroes a share `rate` of the channels of each image and scales the others by 1 / (1 - rate).
+
+    Args:
+        rate: in [0, 1].
+        seed: gives this layer masks of its own.
+        data_format: "channels_last" (the default) or "channels_first".
+    """
+
+    rank = 2
+
+
+class SpatialDropout3D(SpatialDropout):
+    """Dropout of whole channels of [batch, depth, height, width, channels].  Arguments as for SpatialDropout2D."""
+
+    rank = 3
+
+
 class Flatten(Layer):
     """All axes but the batch become one.
 
@@ -225,6 +264,9 @@ class RepeatVector(Layer):
 dense = factory(Dense)
 activation = factory(Activation)
 dropout = factory(Dropout)
+spatial_dropout1d = factory(SpatialDropout1D)
+spatial_dropout2d = factory(SpatialDropout2D)
+spatial_dropout3d = factory(SpatialDropout3D)
 flatten = factory(Flatten)
 reshape = factory(Reshape)
 permute = factory(Permute)

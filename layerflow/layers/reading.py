@@ -67,6 +67,6 @@ def known_settings(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if fold(key) in accepted:
             kept[key] = value
-        elif value not in _NOTHING and key not in _NOTES:
+        elif value not in _NOTHING and key not in _NOTES | getattr(cls, "FILE_NOTES", frozenset()):
             raise LoadError(f"{cls.__name__}: the setting {key!r} = {value!r} is not supported.", "invalid_topology")
     return kept

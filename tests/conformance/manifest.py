@@ -16,9 +16,7 @@ FOLDER = Path(os.environ.get("LAYERFLOW_CONFORMANCE") or Path(__file__).parent /
 
 Case = dict[str, Any]
 
-_CONVOLUTION = "convolution, pooling and resizing come with the image layers"
 _RECURRENT = "recurrent layers"
-_NORMALIZATION = "normalization layers"
 _MASKS = "embedding and masks"
 _NOISE = "noise layers"
 _PREPROCESSING = "preprocessing layers"
@@ -26,21 +24,6 @@ _FORMATS = "files of Keras: an issue of its own"
 
 # Capability -> why it is not there yet.  Nothing else makes a case skip.
 PENDING: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            *(f"layer.conv{n}d" for n in (1, 2, 3)),
-            "layer.conv2d_transpose",
-            "layer.conv3d_transpose",
-            "layer.depthwise_conv2d",
-            "layer.separable_conv2d",
-            "layer.cropping2d",
-            "layer.zero_padding2d",
-            "layer.upsampling2d",
-            *(f"layer.{kind}_pooling{n}d" for kind in ("max", "average") for n in (1, 2, 3)),
-            *(f"layer.global_{kind}_pooling{n}d" for kind in ("max", "average") for n in (1, 2)),
-        ],
-        _CONVOLUTION,
-    ),
     **dict.fromkeys(
         [
             *(f"layer.{name}{state}" for name in ("simple_rnn", "gru", "lstm") for state in ("", ".stateful")),
@@ -53,15 +36,10 @@ PENDING: dict[str, str] = {
         ],
         _RECURRENT,
     ),
-    **dict.fromkeys(["layer.batch_normalization", "layer.layer_normalization"], _NORMALIZATION),
     **dict.fromkeys(["layer.embedding", "layer.masking", "layer.multi_head_attention"], _MASKS),
     "layer.einsum_dense": "EinsumDense",
-    **dict.fromkeys(
-        ["layer.spatial_dropout1d", "layer.gaussian_noise", "layer.gaussian_dropout", "layer.alpha_dropout"], _NOISE
-    ),
-    **dict.fromkeys(
-        ["layer.rescaling", "layer.center_crop", "layer.resizing", "layer.category_encoding"], _PREPROCESSING
-    ),
+    **dict.fromkeys(["layer.gaussian_noise", "layer.gaussian_dropout", "layer.alpha_dropout"], _NOISE),
+    "layer.category_encoding": _PREPROCESSING,
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
 }
 

@@ -70,6 +70,9 @@ def test_layer(case: Case, mode: str):
     outputs = call(inputs) if mode == "eager" else lf.jit(call)(inputs)
     for i, (actual, right) in enumerate(zip(outputs, expected, strict=True)):
         close(actual, right, case, f"out{i}")
+    if case["has_updates"]:
+        for i, weight in enumerate(layer.weights):
+            close(weight, stored[f"after{i}"], case, f"after{i}")
     if mode == "eager":
         applied = layer.apply(inputs if case["call"]["multi_input"] else inputs[0], **training)
         close(applied, expected[0], case, "apply")

@@ -23,6 +23,8 @@ SHAPES = {
     "wide groups": ((6, 7, 6), (3, 3, 3, 80), (1, 1), (1, 1), 2),
     "depthwise": ((8, 9, 21), (3, 3, 1, 21), (1, 1), (1, 1), 21),
     "depthwise, strided": ((8, 9, 40), (3, 2, 1, 40), (2, 2), (1, 1), 40),
+    "by points": ((12, 14, 32), (3, 3, 32, 48), (1, 1), (1, 1), 1),
+    "by points, odd": ((9, 11, 20), (3, 3, 20, 33), (1, 1), (1, 1), 1),
     "few filters": ((6, 30, 9), (3, 3, 9, 3), (1, 1), (1, 1), 1),
     "whole image": ((4, 4, 6), (4, 4, 6, 17), (1, 1), (1, 1), 1),
 }
@@ -39,7 +41,13 @@ def test_step(name, batch):
     with tracing() as record:
         x = ops.placeholder((None, *extents), np.float32, "x")
         y = ops.relu(convolve(x * 1.5, w, strides, dilations, groups) + b)
-        y = convolve(y, np.float32(0.1) * np.ones((*[1] * len(strides), size[-1], 4), np.float32), (1,) * len(strides), (1,) * len(strides), 1)
+        y = convolve(
+            y,
+            np.float32(0.1) * np.ones((*[1] * len(strides), size[-1], 4), np.float32),
+            (1,) * len(strides),
+            (1,) * len(strides),
+            1,
+        )
         loss = ops.mean(ops.square(y))
         dx, dw, db = autodiff.gradients(loss, [x, w, b])
         record.updates[w] = w - 0.1 * dw

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layers.check import check_gradients, check_layer
+from layers.spatial_cases import SPATIAL
 
 from layerflow import layers as L
 from layerflow.errors import ArgumentError, ModelError, ShapeError, UnknownArgumentError, UnknownNameError
@@ -39,6 +40,7 @@ CASES = [
     (L.ThresholdedReLU, {"theta": 0.2}, [(2, 3)], (2, 3)),
     (L.PReLU, {"alpha_initializer": "ones", "shared_axes": [1]}, [(2, 3, 4)], (2, 3, 4)),
     (L.Softmax, {}, [(2, 3)], (2, 3)),
+    *SPATIAL,
 ]
 
 

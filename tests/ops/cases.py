@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from layerflow.graph import ops
+from layerflow.graph.ops import convolution, indexing, movement
 from layerflow.graph.ops import elementwise as e
-from layerflow.graph.ops import indexing, movement
 from layerflow.graph.ops import random as rnd
+from layerflow.graph.ops import windows as win
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ def case(op: str, call: Callable[..., Any], *shapes: tuple[int, ...], **options:
 
 
 A, ROW, WIDE = (3, 5), (5,), (4, 37)
+WINDOW: dict[str, Any] = {"size": (2, 3), "strides": (1, 2), "dilations": (1, 1)}
 
 CASES = [
     # --- map: same shapes, broadcasting, lengths that are no multiple of a vector
@@ -122,6 +124,45 @@ CASES = [
     case("matmul", ops.matmul, (2, 1, 3, 4), (3, 4, 5), note="batches broadcast"),
     case("matmul", ops.matmul, (2, 3, 4), (4, 5), note="matrix on the right"),
     case("matmul", lambda a, b: ops.relu(a @ b) * 2 + 1, (9, 130), (130, 200), note="packed, with an epilogue"),
+    case("convolve", lambda x, k: ops.conv2d(x, k, padding="same"), (2, 6, 5, 3), (3, 3, 3, 20), note="same"),
+    case("convolve", lambda x, k: ops.conv2d(x, k, 2), (2, 7, 6, 20), (3, 2, 20, 10), note="strides"),
+    case("convolve", lambda x, k: ops.conv2d(x, k, dilations=2), (2, 7, 6, 4), (3, 2, 4, 7), note="dilations"),
+    case("convolve", lambda x, k: ops.conv2d(x, k, groups=3), (2, 5, 5, 6), (2, 2, 2, 9), note="groups"),
+    case("convolve", lambda x, k: ops.relu(ops.conv2d(x, k)) * 2 + 1, (2, 4, 4, 16), (3, 3, 16, 32), note="epilogue"),
+    case("convolve", lambda x, k: ops.conv1d(x, k, padding="causal", dilations=2), (2, 9, 3), (3, 3, 5), note="line"),
+    case("convolve", lambda x, k: ops.conv3d(x, k, 2), (2, 5, 4, 6, 2), (2, 3, 2, 2, 5), note="volume"),
+    case("convolve", lambda x, k: ops.conv2d(x, k), (2, 3, 3, 8), (1, 1, 8, 3), note="1x1"),
+    case(
+        "convolve", lambda x, k: ops.depthwise_conv2d(x, k, padding="same"), (2, 5, 4, 18), (3, 3, 18, 1), note="depth"
+    ),
+    case("convolve", lambda x, k: ops.depthwise_conv2d(x, k, 2), (2, 5, 4, 3), (3, 3, 3, 4), note="multiplied depth"),
+    case("convolve", ops.separable_conv2d, (2, 4, 4, 3), (2, 2, 3, 2), (1, 1, 6, 5), note="separable"),
+    case("convolve", lambda x, k: ops.conv2d_transpose(x, k, 2, "same"), (2, 3, 4, 5), (3, 3, 6, 5), note="transposed"),
+    case(
+        "convolve", lambda x, k: ops.conv3d_transpose(x, k, 2), (1, 2, 2, 3, 2), (3, 1, 2, 4, 2), note="transposed 3D"
+    ),
+    case(
+        "convolve",
+        lambda x, k: ops.conv2d(x, k, padding=1, data_format="channelsFirst"),
+        (2, 3, 5, 4),
+        (3, 3, 3, 5),
+        note="channels first",
+    ),
+    case(
+        "convolve_kernel",
+        lambda x, g: convolution.convolve_kernel_p.bind(
+            [x, g], size=(3, 2), strides=(2, 1), dilations=(1, 2), groups=1
+        ),
+        (3, 7, 6, 5),
+        (3, 3, 4, 18),
+    ),
+    case(
+        "convolve_kernel",
+        lambda x, g: convolution.convolve_kernel_p.bind([x, g], size=(3,), strides=(1,), dilations=(1,), groups=2),
+        (3, 7, 6),
+        (3, 5, 4),
+        note="groups",
+    ),
     # --- move
     case("reshape", lambda a: ops.reshape(a, (5, 3)) * 2, A),
     case("reshape", lambda a: ops.reshape(ops.exp(a), (2, 6, 2)), (4, 6), note="regrouped"),
@@ -134,6 +175,29 @@ CASES = [
     case("pad", lambda a: ops.pad(a, [(1, 0), (2, 3)], 0.5), A),
     case("concatenate", lambda a, b: ops.concatenate([a, b * 2], -1), A, (3, 2)),
     case("concatenate", lambda a, b: ops.concatenate([a, b], 0), A, (2, 5), note="rows"),
+    case("windows", lambda a: win.windows(a, (2, 3), (1, 2), (2, 1)), (2, 6, 7, 5)),
+    case("windows", lambda a: ops.exp(win.windows(a, (2, 3), (2, 3), (1, 1))), (2, 5, 6, 5), note="side by side"),
+    case("overlap_add", lambda a: win.overlap_add(ops.exp(a), (6, 8), (1, 2), (2, 1)), (2, 4, 3, 2, 3, 20)),
+    case("overlap_add", lambda a: win.overlap_add(a, (9,), (1,), (1,)), (2, 4, 6, 3), note="line"),
+    case("window_max", lambda a: ops.max_pool(a, 2), (2, 5, 6, 20)),
+    case("window_max", lambda a: ops.max_pool(a, 3, 2, "same"), (2, 5, 6, 5), note="overlapping"),
+    case("window_max", lambda a: ops.max_pool(ops.relu(a), (2, 3), (3, 2)), (2, 8, 7, 5), note="of relu, gaps"),
+    case("window_max", lambda a: ops.pool(a, 9, "max", 2, "same"), (2, 9, 9, 3), note="large"),
+    case("window_max", lambda a: ops.pool(a, 3, dilations=2), (2, 9, 5), note="dilated"),
+    case(
+        "window_argmax",
+        lambda a: ops.cast(win.window_argmax_p.bind([a], **WINDOW, dtype="uint8"), np.float32),
+        (2, 5, 6, 5),
+        gradient=False,
+    ),
+    case("window_sum", lambda a: ops.avg_pool(a, 2), (2, 5, 6, 20)),
+    case("window_sum", lambda a: ops.avg_pool(a, 3, 2, "same"), (2, 5, 6, 5), note="overlapping"),
+    case("window_sum", lambda a: ops.avg_pool(a, 9), (2, 9, 10, 3), note="large"),
+    case("window_sum", lambda a: ops.avg_pool(a, (1, 2, 3), 1, 1, "channelsFirst"), (2, 3, 2, 3, 4), note="volume"),
+    case("keep", lambda a: win.keep(a * 2) + 1, A),
+    case("broadcast_to", lambda a: ops.up_sample(a, 2), (2, 3, 4, 5), note="up_sample"),
+    case("matmul", lambda a: ops.resize(a, (7, 3), "bilinear"), (2, 4, 5, 3), note="resize"),
+    case("sum", lambda a: ops.add(*ops.moments(a, (0, 1, 2))), (3, 4, 2, 5), note="moments"),
     # --- index
     case("iota", lambda a: a * ops.cast(movement.reshape(indexing.arange(5, symbolic_like=a), (1, 5)), a.dtype), A),
     case("gather", lambda a: ops.gather(a, np.array([2, 0, 2, 1], np.int32)), A),

@@ -7,9 +7,11 @@ import numpy as np
 from layerflow.graph import symbolic
 from layerflow.graph.ops.composite import (
     assign,
+    assigned,
     l2_normalize,
     log_softmax,
     logits_of,
+    moments,
     sigmoid,
     sigmoid_cross_entropy,
     softmax,
@@ -18,6 +20,7 @@ from layerflow.graph.ops.composite import (
     squared_difference,
 )
 from layerflow.graph.ops.contraction import dot, einsum, matmul, outer_product
+from layerflow.graph.ops.convolution import conv, conv1d, conv2d, conv3d, depthwise_conv2d, separable_conv2d
 from layerflow.graph.ops.elementwise import (
     abs_ as abs,
 )
@@ -89,6 +92,7 @@ from layerflow.graph.ops.movement import (
     transpose,
     unstack,
 )
+from layerflow.graph.ops.pooling import avg_pool, max_pool, pool
 from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.ops.random import dropout, random_normal, random_uniform, truncated_normal
 from layerflow.graph.ops.reduction import all_ as all
@@ -97,6 +101,8 @@ from layerflow.graph.ops.reduction import argmax, argmin, logsumexp, mean, prod,
 from layerflow.graph.ops.reduction import max_ as max
 from layerflow.graph.ops.reduction import min_ as min
 from layerflow.graph.ops.reduction import sum_ as sum
+from layerflow.graph.ops.resizing import resize, resize_bilinear, resize_nearest_neighbor, up_sample
+from layerflow.graph.ops.transposed_convolution import conv2d_transpose, conv3d_transpose, conv_transpose
 from layerflow.graph.ops.trigonometric import acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, sin, sinh, tan
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
@@ -115,11 +121,12 @@ symbolic.OPERATORS.update(
 METHODS = {
     name: globals()[name]
     for name in (
-        "abs acos acosh add all any argmax argmin asin asinh atan atanh broadcast_to cast ceil clip cos cosh "
-        "divide dot equal erf exp expand_dims expm1 flatten floor floor_divide gather greater greater_equal "
-        "isfinite isinf isnan less less_equal log log1p log_softmax logical_and logical_not logical_or "
-        "logical_xor logsumexp matmul max maximum mean min minimum mod multiply negative not_equal one_hot pad "
-        "power prod reciprocal relu repeat reshape round rsqrt sigmoid sign sin sinh softmax softplus split sqrt "
+        "abs acos acosh add all any argmax argmin asin asinh atan atanh avg_pool broadcast_to cast ceil clip conv1d "
+        "conv2d conv2d_transpose cos cosh depthwise_conv2d divide dot equal erf exp expand_dims expm1 flatten floor "
+        "floor_divide gather greater greater_equal isfinite isinf isnan less less_equal log log1p log_softmax "
+        "logical_and logical_not logical_or logical_xor logsumexp matmul max max_pool maximum mean min minimum mod "
+        "multiply negative not_equal one_hot pad pool power prod reciprocal relu repeat reshape resize_bilinear "
+        "resize_nearest_neighbor round rsqrt separable_conv2d sigmoid sign sin sinh softmax softplus split sqrt "
         "square squared_difference squeeze stop_gradient subtract sum tan tanh tile transpose unstack"
     ).split()
 }

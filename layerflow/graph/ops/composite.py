@@ -73,6 +73,14 @@ def squared_difference(a: Any, b: Any) -> Any:
     return e.square(e.subtract(a, b))
 
 
+def moments(x: Any, axes: Any = None, keepdims: bool = False) -> tuple[Any, Any]:
+    """(mean, variance) of `x` over `axes`; all of them by default.  The variance is the biased one."""
+    mean = reduction.mean(x, axes, keepdims=True)
+    variance = reduction.mean(e.square(reduction.as_float(x) - mean), axes, keepdims)
+    rank = len(movement._shape(x))
+    return mean if keepdims else movement.squeeze(mean, shapes.normalize_axes(axes, rank)), variance
+
+
 def assign(variable: Any, value: Any) -> Any:
     """Inside a trace: the variable takes `value` when the graph has run.  Outside: at once."""
     trace = symbolic.current_trace.get()
@@ -81,3 +89,9 @@ def assign(variable: Any, value: Any) -> Any:
     else:
         trace.updates[variable] = value
     return value
+
+
+def assigned(variable: Any) -> Any:
+    """What `assign` gave the variable so far: inside a trace the value recorded last, outside the variable itself."""
+    trace = symbolic.current_trace.get()
+    return variable if trace is None else trace.updates.get(variable, variable)

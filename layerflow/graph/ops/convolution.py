@@ -228,22 +228,53 @@ def _check_groups(x: Shape, kernel: Shape, groups: int, name: str) -> None:
         )
 
 
-def conv1d(x, kernel, strides=1, padding="valid", data_format="channelsLast", dilations=1, groups=1) -> Any:
+def conv1d(
+    x: Any,
+    kernel: Any,
+    strides: Axes = 1,
+    padding: Any = "valid",
+    data_format: str = "channelsLast",
+    dilations: Axes = 1,
+    groups: int = 1,
+) -> Any:
     """`conv` of x [batch, steps, channels] with kernel [size, channels / groups, filters]."""
     return _conv("conv1d", 1, x, kernel, strides, padding, data_format, dilations, groups)
 
 
-def conv2d(x, kernel, strides=1, padding="valid", data_format="channelsLast", dilations=1, groups=1) -> Any:
+def conv2d(
+    x: Any,
+    kernel: Any,
+    strides: Axes = 1,
+    padding: Any = "valid",
+    data_format: str = "channelsLast",
+    dilations: Axes = 1,
+    groups: int = 1,
+) -> Any:
     """`conv` of x [batch, height, width, channels] with kernel [height, width, channels / groups, filters]."""
     return _conv("conv2d", 2, x, kernel, strides, padding, data_format, dilations, groups)
 
 
-def conv3d(x, kernel, strides=1, padding="valid", data_format="channelsLast", dilations=1, groups=1) -> Any:
+def conv3d(
+    x: Any,
+    kernel: Any,
+    strides: Axes = 1,
+    padding: Any = "valid",
+    data_format: str = "channelsLast",
+    dilations: Axes = 1,
+    groups: int = 1,
+) -> Any:
     """`conv` of x [batch, depth, height, width, channels] with kernel [size.., channels / groups, filters]."""
     return _conv("conv3d", 3, x, kernel, strides, padding, data_format, dilations, groups)
 
 
-def depthwise_conv2d(x, kernel, strides=1, padding="valid", data_format="channelsLast", dilations=1) -> Any:
+def depthwise_conv2d(
+    x: Any,
+    kernel: Any,
+    strides: Axes = 1,
+    padding: Any = "valid",
+    data_format: str = "channelsLast",
+    dilations: Axes = 1,
+) -> Any:
     """Each channel convolved with kernels of its own.
 
     Args:
@@ -279,7 +310,13 @@ def _depthwise(name, x, kernel, strides, padding, data_format, dilations) -> Any
 
 
 def separable_conv2d(
-    x, depth_kernel, point_kernel, strides=1, padding="valid", data_format="channelsLast", dilations=1
+    x: Any,
+    depth_kernel: Any,
+    point_kernel: Any,
+    strides: Axes = 1,
+    padding: Any = "valid",
+    data_format: str = "channelsLast",
+    dilations: Axes = 1,
 ) -> Any:
     """`depthwise_conv2d` followed by a 1x1 convolution that mixes the channels.
 

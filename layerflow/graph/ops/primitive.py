@@ -97,6 +97,19 @@ class MapPrimitive(Primitive):
         return [a.arg for a in tree.args.args], body[0].value
 
 
+class Composite(Primitive):
+    """An operation with a kernel of its own here, which the compiler sees as other ops."""
+
+    def __init__(self, name: str, kernel: Callable, shape_rule: Callable):
+        super().__init__(name, Kind.COMPOSITE, kernel, shape_rule)
+        self.expand: Callable | None = None
+
+    def expansion(self, rule: Callable) -> Callable:
+        """Decorator: `rule(*inputs, **attrs)` gives the same value made of other ops."""
+        self.expand = rule
+        return rule
+
+
 def elementwise(numpy: Any = (), dtype: Any = None) -> Callable[[Callable], MapPrimitive]:
     """Declares a map.  `numpy`: the NumPy function(s) that find it; `dtype`: of the result (comparisons: bool)."""
 
