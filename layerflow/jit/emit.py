@@ -56,6 +56,7 @@ class Module:
     slots: int  # length of one thread's context table
     advance: dict[Op, int]  # buffer whose address moves from batch to batch -> slot of (base, stride)
     source_slots: dict[Op, int]  # argument that can be gathered -> slot of the caller's array
+    local_slots: dict[Op, int]  # value of a group of samples -> slot of the memory that every group uses
     work: float  # rough operations a sample (or a run), to choose the number of threads
 
 
@@ -63,6 +64,7 @@ def emit(
     plan: Schedule, source_types: dict[Op, np.dtype], vector_bytes: int, registers: int, cache_bytes: int
 ) -> Module:
     """Source of every kernel and of the driver."""
+    grouping.keep_local(plan, cache_bytes)
     slots = FIRST_SLOT
     for buffer in plan.buffers.values():
         buffer.slot = slots
@@ -84,13 +86,16 @@ def emit(
         slots += 2
     source_slots = {op: slots + at for at, op in enumerate(gathered)}
     slots += len(gathered)
+    local = [op for op, b in plan.buffers.items() if b.local]
+    local_slots = {op: slots + at for at, op in enumerate(local)}
+    slots += len(local)
     for op, name in zip(gathered, gathers, strict=True):
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
     slots = -(-slots // 8) * 8
-    driver, groups = _driver(plan, gathers, slots, cache_bytes)
+    driver, groups = _driver(plan, gathers, slots, cache_bytes, local_slots)
     texts += [_begin(plan, advance), groups]
-    return Module(plan, "\n".join(texts), driver, slots, advance, source_slots, _work(plan))
+    return Module(plan, "\n".join(texts), driver, slots, advance, source_slots, local_slots, _work(plan))
 
 
 def _lanes_for(dtypes: list[np.dtype], vector_bytes: int) -> int:
@@ -149,7 +154,7 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _driver(plan: Schedule, gathers: list[str], slots: int, cache_bytes: int) -> tuple[str, str]:
+def _driver(plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Op, int]) -> tuple[str, str]:
     """The function every thread runs, and the kernel-language functions that run sample kernels group by group."""
     lines = [
         "def step(ctx, tid, threads):",
@@ -160,27 +165,43 @@ def _driver(plan: Schedule, gathers: list[str], slots: int, cache_bytes: int) ->
     body: list[str] = []
     groups: list[str] = []
     if gathers:
-        groups.append(_sequence("gather", gathers, None))
+        groups.append(_gather_all(gathers))
         body += [f"if integer(me, {GATHER}):", f"    gather(me, integer(me, {LO}), integer(me, {HI}))"]
         if not _gather_stays_local(plan):
             body.append("    barrier(ctx, tid, threads)")
     turn = 0
     for phase in plan.phases:
-        turn = _phase(plan, phase, cache_bytes, turn, body, groups)
+        turn = _phase(plan, phase, cache_bytes, turn, body, groups, local)
         body.append("barrier(ctx, tid, threads)")
     return "\n".join([*lines, *(INDENT * 2 + line for line in body)]) + "\n", "\n".join(groups)
 
 
-def _sequence(name: str, kernels: list[str], size: int | None) -> str:
+def _gather_all(gathers: list[str]) -> str:
+    calls = [f"    {name}(ctx, lo, hi)" for name in gathers]
+    return "\n".join(["def gather(ctx, lo, hi):", "    lanes(1)", *calls]) + "\n"
+
+
+def _sequence(name: str, kernels: list[Kernel], size: int, moves: list[str]) -> str:
     """A kernel-language function that calls kernels one after another on each group of samples."""
     lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
-    if size is None:
-        return "\n".join([*lines, *(f"    {k}(ctx, lo, hi)" for k in kernels)]) + "\n"
     lines += [f"    for g in range(lo, hi, {size}):", f"        h = minimum(g + {size}, hi)"]
-    return "\n".join([*lines, *(f"        {k}(ctx, g, h)" for k in kernels)]) + "\n"
+    return (
+        "\n".join([*lines, *(f"        {line}" for line in moves), *(f"        {k.name}(ctx, g, h)" for k in kernels)])
+        + "\n"
+    )
 
 
-def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int) -> str:
+def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[str]:
+    """Statements that put the memory of one group where the kernels look for its samples."""
+    return [
+        f"set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {local[op]}) - g * {plan.buffers[op].bytes_per_sample})"
+        for k in kernels
+        for op in k.group.stored
+        if op in local
+    ]
+
+
+def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str]) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
     sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
     lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
@@ -200,6 +221,7 @@ def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: in
         f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
         f"        for g in range(minimum(rows, s * pieces // {SHARDS} * {GRAIN}), last, {size}):",
         f"            h = minimum(g + {size}, last)",
+        *(f"            {line}" for line in moves),
         *(f"            {k.name}(ctx, g, h)" for k in kernels),
     ]
     return "\n".join(lines) + "\n"
@@ -215,19 +237,27 @@ def _gather_stays_local(plan: Schedule) -> bool:
     return True
 
 
-def _phase(plan: Schedule, phase: list[Kernel], cache_bytes: int, turn: int, body: list[str], groups: list[str]) -> int:
+def _phase(
+    plan: Schedule,
+    phase: list[Kernel],
+    cache_bytes: int,
+    turn: int,
+    body: list[str],
+    groups: list[str],
+    local: dict[Op, int],
+) -> int:
     """Driver lines of one phase; returns the thread at which the next kernel of few units starts."""
     run: list[Kernel] = []
 
     def flush() -> None:
         for part in grouping.segments(plan, run):
             name = f"samples{len(groups)}"
-            size = grouping.group_size(plan, part, cache_bytes)
+            size, moves = grouping.group_size(plan, part, cache_bytes), _moves(plan, part, local)
             if any(is_sharded(k.group.anchor) for k in part):
-                groups.append(_sharded_sequence(name, plan, part, size))
+                groups.append(_sharded_sequence(name, plan, part, size, moves))
                 body.append(f"{name}(me, cut({SHARDS}, tid, threads), cut({SHARDS}, tid + 1, threads))")
             else:
-                groups.append(_sequence(name, [k.name for k in part], size))
+                groups.append(_sequence(name, part, size, moves))
                 body.append(f"{name}(me, integer(me, {LO}), integer(me, {HI}))")
         run.clear()
 

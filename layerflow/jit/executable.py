@@ -87,7 +87,9 @@ class Executable:
                 total += memory.size_of(buffer, self.rows, self.threads)
         fixed = max((k.scratch[0] for k in self.plan.kernels), default=0)
         sampled = max((k.scratch[1] for k in self.plan.kernels), default=0)
-        own = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN + ALIGN
+        local_offsets, local = memory.allocate_local(self.plan, self.rows)
+        scratch = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN
+        own = scratch + local + ALIGN
         self.arena = aligned_bytes(total + own * self.threads)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)
         self.table[:, TID] = np.arange(self.threads)
@@ -95,6 +97,8 @@ class Executable:
         self.table[:, BARRIER_SLOT] = self.barrier.address
         base = self.arena.ctypes.data
         self.table[:, SCRATCH] = base + total + own * np.arange(self.threads)
+        for op, offset in local_offsets.items():
+            self.table[:, self.module.local_slots[op]] = self.table[:, SCRATCH] + scratch + offset
         for op, offset in offsets.items():
             buffer = self.plan.buffers[op]
             step = memory.size_of(buffer, self.rows, 1) if buffer.private else 0

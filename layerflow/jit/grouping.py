@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerflow.jit.contraction import is_sharded
-from layerflow.jit.schedule import Kernel, Schedule
+from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
 MIN_GROUP = 64  # samples: smaller groups would read the weights of dense layers again too often
@@ -62,3 +62,33 @@ def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
     per_sample = max(1, _bytes_per_sample(plan, kernels))
     fits = int(cache_bytes * CACHE_SHARE) // per_sample // GRAIN * GRAIN
     return max(MIN_GROUP, min(fits, MANY))
+
+
+def keep_local(plan: Schedule, cache_bytes: int) -> None:
+    """Values that only the kernels of one run hand on get memory for one group of samples, used again and again."""
+    for phase in plan.phases:
+        for run in _runs(phase):
+            for kernels in segments(plan, run):
+                if any(_is_image_work(k) for k in kernels):
+                    _keep_local(plan, kernels, group_size(plan, kernels, cache_bytes))
+
+
+def _runs(phase: list[Kernel]) -> list[list[Kernel]]:
+    """The kernels of a phase that work on samples, in unbroken runs."""
+    found: list[list[Kernel]] = [[]]
+    for kernel in phase:
+        if kernel.samples:
+            found[-1].append(kernel)
+        elif found[-1]:
+            found.append([])
+    return [run for run in found if run]
+
+
+def _keep_local(plan: Schedule, kernels: list[Kernel], group: int) -> None:
+    others = {op for k in plan.kernels if k not in kernels for op in k.reads}
+    for at, kernel in enumerate(kernels):
+        for op in kernel.group.stored:
+            buffer = plan.buffers[op]
+            if buffer.role == "temporary" and buffer.per_sample and op not in others:
+                last = max((i for i, k in enumerate(kernels) if op in k.reads), default=at)
+                buffer.local = Local(kernels[0].name, group, at, last)

@@ -1,8 +1,9 @@
 """Memory plan: temporaries share one arena where their lives do not overlap.
 
 A life is counted in phases: inside a phase threads and groups of samples are at different kernels, so two values of one
-phase never share.  Offsets depend on the batch size through the plan, not through the code: kernels read addresses from
-the table.
+phase never share.  Values that one group of samples hands from kernel to kernel are apart: each thread has memory for
+one group of them, which stays in the cache, and their lives are counted in kernels.  Offsets depend on the batch size
+through the plan, not through the code: kernels read addresses from the table.
 """
 
 from __future__ import annotations
@@ -36,25 +37,44 @@ def lives(plan: Schedule) -> list[Life]:
                 last[op] = max(last.get(op, at), at)
     found = []
     for op, buffer in plan.buffers.items():
-        if buffer.role == "temporary":
+        if buffer.role == "temporary" and not buffer.local:
             found.append(Life(buffer, first[op], last[op]))
     return found
 
 
 def size_of(buffer: Buffer, rows: int, threads: int) -> int:
     """Bytes of a buffer for batches of `rows`, rounded up so that a masked vector at its end stays inside."""
+    rows = min(rows, buffer.local.group) if buffer.local else rows
     count = buffer.elements * (rows if buffer.per_sample else 1)
     one = -(-count * buffer.op.dtype.itemsize // ALIGN) * ALIGN + SKEW
     return one * (threads if buffer.private else 1)
 
 
 def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], int]:
-    """Offsets of the temporaries and the arena's size: largest first, each at the lowest place free during its life."""
+    """Offsets of the temporaries and the arena's size."""
+    order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
+    return _place([(life, size_of(life.buffer, rows, threads)) for life in order])
+
+
+def allocate_local(plan: Schedule, rows: int) -> tuple[dict[Op, int], int]:
+    """Offsets of the values of a group of samples in a thread's own memory, and its size; runs follow one another."""
+    offsets: dict[Op, int] = {}
+    largest = 0
+    buffers = [b for b in plan.buffers.values() if b.local]
+    for run in dict.fromkeys(b.local.run for b in buffers if b.local):
+        found = [Life(b, b.local.first, b.local.last) for b in buffers if b.local and b.local.run == run]
+        found.sort(key=lambda life: (-size_of(life.buffer, rows, 1), life.buffer.op.serial))
+        placed, size = _place([(life, size_of(life.buffer, rows, 1)) for life in found])
+        offsets.update(placed)
+        largest = max(largest, size)
+    return offsets, largest
+
+
+def _place(needs: list[tuple[Life, int]]) -> tuple[dict[Op, int], int]:
+    """Each value in turn at the lowest place that is free during its life; offsets and the size of it all."""
     placed: list[tuple[int, int, Life]] = []
     offsets: dict[Op, int] = {}
-    order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
-    for life in order:
-        need = size_of(life.buffer, rows, threads)
+    for life, need in needs:
         busy = sorted(
             (start, end) for start, end, other in placed if other.first <= life.last and life.first <= other.last
         )
@@ -78,4 +98,13 @@ def describe(plan: Schedule, rows: int, threads: int) -> str:
         extents = ",".join(map(str, op.shape))
         private = " (one a thread)" if life.buffer.private else ""
         lines.append(f"  {place}  {op.name} [{extents}]{private}")
+    local, own = allocate_local(plan, rows)
+    if own:
+        lines.append(f"{own} bytes a thread for groups of samples")
+    for op, offset in local.items():
+        buffer = plan.buffers[op]
+        assert buffer.local is not None
+        extents = ",".join(map(str, op.shape))
+        span = f"kernels {buffer.local.first}-{buffer.local.last} of {buffer.local.run}"
+        lines.append(f"  {offset:>10}  {size_of(buffer, rows, 1):>10} bytes  {span}  {op.name} [{extents}]")
     return "\n".join(lines)

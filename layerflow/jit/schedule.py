@@ -22,6 +22,16 @@ PRIVATE_BYTES = 1 << 16
 ALIAS_BYTES = 2048  # rows of a multiple of this length collide in the first-level cache
 
 
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """Where a value of a group of samples lives: the group's size, and when, counted in kernels of its run."""
+
+    run: str
+    group: int
+    first: int
+    last: int
+
+
 @dataclasses.dataclass(eq=False)
 class Buffer:
     """Where a value lives.  role: argument, parameter, constant, output, scalar (set before each run) or temporary."""
@@ -32,6 +42,7 @@ class Buffer:
     slot: int = -1
     private: bool = False  # one copy a thread
     parameter: Op | None = None  # for an update: the parameter whose storage it overwrites
+    local: Local | None = None  # for a value that lives while one group of samples is worked on
 
     @property
     def elements(self) -> int:
@@ -41,6 +52,10 @@ class Buffer:
             return 1
         lead = shape[0].factor if isinstance(shape[0], Dim) else shape[0]
         return lead * strides[0] if len(shape) > 1 else lead
+
+    @property
+    def bytes_per_sample(self) -> int:
+        return self.elements * self.op.dtype.itemsize
 
     @property
     def per_sample(self) -> bool:

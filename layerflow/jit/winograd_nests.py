@@ -48,7 +48,8 @@ class WinogradNest(LoopNest):
     def winograd(self, output: Sequence[int], channels: int) -> Winograd:
         """The writer of a convolution with outputs [rows, columns, filters]."""
         size = self.anchor.dtype.itemsize
-        tiling = Tiling(*output[:2], channels, output[2], size, self.lanes, self.registers, self.cache_bytes)
+        rows, columns, filters = output
+        tiling = Tiling(rows, columns, channels, filters, size, self.lanes, self.registers, self.cache_bytes)
         self.kernel.scratch = (tiling.scratch * size, 0)
         return Winograd(self, tiling, self.scratch(), self.dtype)
 

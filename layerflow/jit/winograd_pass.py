@@ -1,17 +1,16 @@
 """Winograd: which convolutions run by Winograd's algorithm, and the operations they become.
 
-A convolution of 3x3 taps becomes a product over the 36 points of transformed tiles: 36 multiplications for 16 outputs in
-place of 144.  The gradients use the same transforms backwards, with one transform of the outputs' gradient for both.
+A convolution of 3x3 taps becomes a product over the 36 points of transformed tiles: 36 multiplications for 16 outputs
+in place of 144.  The gradients use the same transforms backwards, with one transform of the outputs' gradient for both.
 """
 
 from __future__ import annotations
 
 from layerflow import config
-from layerflow.graph import ops
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import Primitive
 from layerflow.graph.shapes import Dim, Shape, static
-from layerflow.graph.symbolic import Kind, Op, SymbolicTensor, intern, layer_scope
+from layerflow.graph.symbolic import Kind, Op, intern, layer_scope
 from layerflow.jit.contraction import SHARDS
 from layerflow.jit.images import rebuilt
 from layerflow.jit.winograd_transforms import OUTPUTS, POINTS, TAPS

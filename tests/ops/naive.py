@@ -24,11 +24,12 @@ def pads(padding, extents, size, strides, dilations):
 
 
 def places(extents, size, strides, dilations, widths):
-    """For each window (o) the places (k, source) of its elements that are not padding."""
+    """The number of windows along each axis, and for each (o) the places (k, source) of its elements that are no padding."""
     counts = [
         (n + a + b - (k - 1) * d - 1) // s + 1
         for n, k, s, d, (a, b) in zip(extents, size, strides, dilations, widths, strict=True)
     ]
+    windows = []
     for o in itertools.product(*map(range, counts)):
         found = []
         for k in itertools.product(*map(range, size)):
@@ -37,16 +38,17 @@ def places(extents, size, strides, dilations, widths):
             )
             if all(0 <= p < n for p, n in zip(source, extents, strict=True)):
                 found.append((k, source))
-        yield counts, o, found
+        windows.append((o, found))
+    return counts, windows
 
 
 def conv(x, kernel, strides, padding, dilations, groups):
     size, (inner, filters) = kernel.shape[:-2], kernel.shape[-2:]
     extents = x.shape[1:-1]
     widths = pads(padding, extents, size, strides, dilations)
-    y = None
-    for counts, o, found in places(extents, size, strides, dilations, widths):
-        y = np.zeros((len(x), *counts, filters)) if y is None else y
+    counts, windows = places(extents, size, strides, dilations, widths)
+    y = np.zeros((len(x), *counts, filters))
+    for o, found in windows:
         for f in range(filters):
             c = f // (filters // groups) * inner
             for k, source in found:
@@ -73,9 +75,10 @@ def conv_transpose(x, kernel, strides, padding):
 
 def pool(x, size, method, strides, padding, dilations):
     extents = x.shape[1:-1]
-    y = None
-    for counts, o, found in places(extents, size, strides, dilations, pads(padding, extents, size, strides, dilations)):
-        y = np.zeros((len(x), *counts, x.shape[-1])) if y is None else y
+    widths = pads(padding, extents, size, strides, dilations)
+    counts, windows = places(extents, size, strides, dilations, widths)
+    y = np.zeros((len(x), *counts, x.shape[-1]))
+    for o, found in windows:
         values = np.stack([x[(slice(None), *source)] for _, source in found])
         y[(slice(None), *o)] = values.max(0) if method == "max" else values.mean(0)
     return y

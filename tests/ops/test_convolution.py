@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,7 +205,7 @@ def test_output_padding_adds_behind():
 
 
 def test_chain_methods():
-    x = lf.tensor(np.ones((1, 4, 4, 2)))
+    x: Any = lf.tensor(np.ones((1, 4, 4, 2)))
     assert x.conv2d(np.ones((3, 3, 2, 5))).max_pool(2).shape == (1, 1, 1, 5)
     assert x.depthwise_conv2d(np.ones((3, 3, 2, 2)), padding="same").avg_pool(2, 1).shape == (1, 3, 3, 4)
     assert x.resize_bilinear((8, 6)).shape == (1, 8, 6, 2)
