@@ -8,7 +8,7 @@
 | `cache()` | LAYERFLOW_CACHE | 0: keep no compiled code on disk |
 | `cache_dir()` | LAYERFLOW_CACHE_DIR | where compiled code is kept; None: the user's cache folder |
 | `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
-| `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where it is less work; True, False |
+| `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where that pays; True, False |
 | `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
 """
 

@@ -184,20 +184,27 @@ def _gather_all(gathers: list[str]) -> str:
 def _sequence(name: str, kernels: list[Kernel], size: int, moves: list[str]) -> str:
     """A kernel-language function that calls kernels one after another on each group of samples."""
     lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
-    lines += [f"    for g in range(lo, hi, {size}):", f"        h = minimum(g + {size}, hi)"]
-    return (
-        "\n".join([*lines, *(f"        {line}" for line in moves), *(f"        {k.name}(ctx, g, h)" for k in kernels)])
-        + "\n"
-    )
+    lines += [f"    {line}" for line in _groups("lo", "hi", size, [*moves, *(f"{k.name}(ctx, g, h)" for k in kernels)])]
+    return "\n".join(lines) + "\n"
+
+
+def _groups(first: str, last: str, size: int, inside: list[str]) -> list[str]:
+    """A loop over groups of samples of nearly the same size, at most `size`."""
+    return [
+        f"count = ({last} - {first} + {size - 1}) // {size}",
+        "for n in range(count):",
+        f"    g = {first} + ({last} - {first}) * n // count",
+        f"    h = {first} + ({last} - {first}) * (n + 1) // count",
+        *(INDENT + line for line in inside),
+    ]
 
 
 def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[str]:
     """Statements that put the memory of one group where the kernels look for its samples."""
+    moved = [(plan.buffers[op], local[op]) for k in kernels for op in k.group.stored if op in local]
     return [
-        f"set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {local[op]}) - g * {plan.buffers[op].bytes_per_sample})"
-        for k in kernels
-        for op in k.group.stored
-        if op in local
+        f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {buffer.bytes_per_sample})"
+        for buffer, slot in moved
     ]
 
 
@@ -219,11 +226,10 @@ def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: in
         ]
     lines += [
         f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
-        f"        for g in range(minimum(rows, s * pieces // {SHARDS} * {GRAIN}), last, {size}):",
-        f"            h = minimum(g + {size}, last)",
-        *(f"            {line}" for line in moves),
-        *(f"            {k.name}(ctx, g, h)" for k in kernels),
+        f"        first = minimum(rows, s * pieces // {SHARDS} * {GRAIN})",
     ]
+    calls = [f"{k.name}(ctx, g, h)" for k in kernels]
+    lines += [f"        {line}" for line in _groups("first", "last", size, [*moves, *calls])]
     return "\n".join(lines) + "\n"
 
 

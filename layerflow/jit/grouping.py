@@ -6,7 +6,8 @@ from layerflow.jit.contraction import is_sharded
 from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
-MIN_GROUP = 64  # samples: smaller groups would read the weights of dense layers again too often
+MIN_GROUP = 128  # samples: smaller groups would read the weights of dense layers again too often
+SIZES_APART = 3  # images this much larger than those before have groups of their own
 MANY = 1 << 16
 GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole
 WINDOWS = ("convolve", "convolve_kernel", "winograd_convolve", "winograd_gradients")
@@ -38,7 +39,33 @@ def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:
             found.append([kernel])
         waiting, kind = [], own
     found[-1] += waiting
+    return [part for segment in found for part in _by_size(plan, segment)]
+
+
+def _by_size(plan: Schedule, kernels: list[Kernel]) -> list[list[Kernel]]:
+    """Cuts a run where images become much smaller or larger: each part has groups that fit its own images."""
+    found: list[list[Kernel]] = [[]]
+    size = None
+    for kernel in kernels:
+        own = _bytes_per_sample(plan, [kernel]) if _is_convolution(kernel) else None
+        if own and size and max(own, size) > SIZES_APART * min(own, size):
+            last = found[-1][-1]
+            moves = not _is_image_work(last) and _handed(plan, [last], kernel) > _handed(plan, found[-1][:-1], last)
+            found.append([found[-1].pop()] if moves else [])
+            size = own
+        elif own:
+            size = max(own, size or 0)
+        found[-1].append(kernel)
     return found
+
+
+def _handed(plan: Schedule, kernels: list[Kernel], to: Kernel) -> int:
+    """Bytes a sample that kernels hand to another one."""
+    return sum(plan.buffers[op].bytes_per_sample for k in kernels for op in k.group.stored if op in to.reads)
+
+
+def _is_convolution(kernel: Kernel) -> bool:
+    return kernel.group.kind in WINDOWS
 
 
 def _is_image_work(kernel: Kernel) -> bool:

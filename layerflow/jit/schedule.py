@@ -174,9 +174,23 @@ def _phases(plan: Schedule) -> list[list[Kernel]]:
     phases: list[list[Kernel]] = [[]]
     for kernel in plan.kernels:
         if any(_conflict(plan, earlier, kernel) for earlier in phases[-1]):
-            phases.append([])
+            # Work on samples that nobody waits for yet comes along, so that its values stay in the cache.
+            along = 0
+            while kernel.samples and _may_follow(plan, phases[-1], along, kernel):
+                along += 1
+            at = len(phases[-1]) - along
+            phases.append(phases[-1][at:])
+            del phases[-2][at:]
         phases[-1].append(kernel)
     return phases
+
+
+def _may_follow(plan: Schedule, phase: list[Kernel], along: int, kernel: Kernel) -> bool:
+    """Whether the last kernel of a phase but `along` may go to the next one with `kernel`: sample work, no conflict."""
+    if along >= len(phase) - 1:
+        return False
+    last = phase[-1 - along]
+    return last.samples and not _conflict(plan, last, kernel)
 
 
 def _conflict(plan: Schedule, first: Kernel, second: Kernel) -> bool:

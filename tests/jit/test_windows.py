@@ -50,7 +50,8 @@ def test_step(name, batch):
         )
         loss = ops.mean(ops.square(y))
         dx, dw, db = autodiff.gradients(loss, [x, w, b])
-        assert dw is not None and db is not None
+        assert dw is not None
+        assert db is not None
         record.updates[w] = w - 0.1 * dw
         record.updates[b] = b - 0.1 * db
         graph = record.graph([x], [loss, dx, dw])

@@ -24,7 +24,7 @@ def pads(padding, extents, size, strides, dilations):
 
 
 def places(extents, size, strides, dilations, widths):
-    """The number of windows along each axis, and for each (o) the places (k, source) of its elements that are no padding."""
+    """Numbers of windows; for each (o) the places (k, source) of its elements that are not padding."""
     counts = [
         (n + a + b - (k - 1) * d - 1) // s + 1
         for n, k, s, d, (a, b) in zip(extents, size, strides, dilations, widths, strict=True)
