@@ -39,6 +39,7 @@ from layerflow.jit.values import (
     TYPES,
 )
 
+ZEROS = 16  # elements cleared at a time
 TILES: dict[str, type[TileNest]] = {  # kind of group -> its nest
     "gemm": GemmNest,
     "convolve": ConvolutionNest,
@@ -211,7 +212,7 @@ def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[
 def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str]) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
     sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
-    lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
+    lines = [f"def {name}(ctx, lo, hi):", f"    lanes({ZEROS})"]
     lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
     lines += [
         f"    rows = integer(ctx, {ROWS})",
@@ -220,10 +221,15 @@ def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: in
         f"        set_integer(ctx, {SHARD}, s)",
     ]
     for b in sums:
-        lines += [
-            f"        for e in range(s * {b.layout.per_row}, (s + 1) * {b.layout.per_row}):",
-            f"            p{b.slot}[e] = {TYPES[b.op.dtype.name]}(0)",
-        ]
+        size_of, kind = b.layout.per_row, TYPES[b.op.dtype.name]
+        whole = size_of // ZEROS * ZEROS
+        lines += [f"        for e in range(0, {whole}, {ZEROS}):"] if whole else []
+        lines += [f"            store(p{b.slot}, s * {size_of} + e, zeros({kind}))"] if whole else []
+        lines += (
+            [f"        store(p{b.slot}, s * {size_of} + {whole}, zeros({kind}), {size_of - whole})"]
+            if whole < size_of
+            else []
+        )
     lines += [
         f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
         f"        first = minimum(rows, s * pieces // {SHARDS} * {GRAIN})",

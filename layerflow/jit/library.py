@@ -7,6 +7,8 @@ object file is loaded by llvmlite alone; Numba is not imported.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import functools
 import importlib
 import platform
@@ -52,7 +54,15 @@ def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Libra
             return native.load(code), False
     code = native.compile_object(make_texts(), target.host())
     cache.put(key, code)
+    _give_back()
     return native.load(code), True
+
+
+def _give_back() -> None:
+    """Returns to the system what a compilation leaves behind, before the arena is made."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def build(kernels: str, driver: str) -> native.Library:
