@@ -2,9 +2,14 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import layerflow as lf
+from tests.guides.test_book_cnn import SUMMARY
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,11 +38,36 @@ def test_links_between_pages_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """A folder with files as MNIST has them, and the digits of the package inside: 8 x 8 pixels made 24 x 24 and framed."""
+    for part, (x, y) in zip(("train", "t10k"), lf.datasets.digits.load(), strict=True):
+        images = np.pad(np.kron(x, np.full((1, 3, 3), 15, np.uint8)), [(0, 0), (2, 2), (2, 2)])
+        for name, magic, array in ((f"{part}-images-idx3", 2051, images), (f"{part}-labels-idx1", 2049, y)):
+            header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
+            (tmp_path / f"{name}-ubyte").write_bytes(header + array.tobytes())
+    monkeypatch.setenv("LAYERFLOW_MNIST", str(tmp_path))
+
+
+# What a notebook sets in its cell "settings", made small: the test is of the cells, not of what the network learns.
+BRIEF = {"mnist_cnn.ipynb": {"epochs": 2, "images": 300}}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
-def test_notebook(path, tmp_path, monkeypatch, capsys):
+def test_notebook(path, small_mnist, tmp_path, monkeypatch, capsys):
     """Cell by cell; the format itself is checked by whoever opens it."""
+    if "import matplotlib" in path.read_text():
+        pytest.importorskip("matplotlib", reason="needs the extra `viz`")
+        monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"{path.name}:{cell['id']}", "exec"), names)
+            names.update(BRIEF.get(path.name, {}) if cell["id"] == "settings" else {})
+
+
+def test_the_cnn_notebook_shows_the_summary_of_the_guide():
+    cells = {cell["id"]: cell for cell in json.loads((ROOT / "notebooks/mnist_cnn.ipynb").read_text())["cells"]}
+    shown = "".join(cells["model"]["outputs"][0]["text"]).rstrip().split("\n")
+    assert [line.rstrip() for line in shown] == SUMMARY.split("\n")

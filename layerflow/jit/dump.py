@@ -6,7 +6,7 @@ import re
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
-from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target
+from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target, winograd_pass
 from layerflow.jit.cpus import get_num_threads
 
 
@@ -23,7 +23,7 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
         case "fused":
             return fusion.describe(stages.groups)
         case "schedule":
-            return schedule.describe(stages.plan)
+            return schedule.describe(stages.plan, winograd_pass.explain)
         case "memory":
             return memory.describe(stages.plan, rows, get_num_threads())
     module = stages.module

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim
@@ -261,14 +262,18 @@ def member_reads(
     return list(access.inline_references(member, group.index_of(member, ranges), stops, ranges))
 
 
-def describe(plan: Schedule) -> str:
-    """Text of the stage: phases, kernels with their parallel range, what they read and write."""
+def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> str:
+    """Text of the stage: phases, kernels with their parallel range, what they read and write.
+
+    `explain` says of an operation why it runs as it does.
+    """
     lines = []
     for at, phase in enumerate(plan.phases):
         lines.append(f"phase {at}")
         for kernel in phase:
             span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
             lines.append(f"  {kernel.name}: {span}")
+            lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
             names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
             lines.append(f"    reads  {', '.join(names)}")
             lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")

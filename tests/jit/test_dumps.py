@@ -37,6 +37,23 @@ def regression():
     return model
 
 
+def cnn():
+    model = lf.sequential(
+        [
+            lf.layers.conv2d(filters=16, kernel_size=3, padding="same", input_shape=[8, 8, 1], name="first"),
+            lf.layers.batch_normalization(name="normal"),
+            lf.layers.activation(activation="relu", name="relu"),
+            lf.layers.conv2d(filters=32, kernel_size=3, activation="relu", name="second"),
+            lf.layers.max_pooling2d(pool_size=2, name="pool"),
+            lf.layers.flatten(name="flat"),
+            lf.layers.dense(units=3, activation="softmax", name="output"),
+        ],
+        name="cnn",
+    )
+    model.compile(optimizer=lf.train.sgd(0.1), loss="categoricalCrossentropy", metrics=["accuracy"])
+    return model
+
+
 @pytest.fixture(autouse=True)
 def fixed_target(monkeypatch):
     """The dumps are those for vectors of 64 bytes, whatever machine the test runs on."""
@@ -45,7 +62,7 @@ def fixed_target(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["layers", "graph", "grad", "simplified", "fused", "schedule"])
-@pytest.mark.parametrize("make", [mlp, regression], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make", [mlp, regression, cnn], ids=lambda f: f.__name__)
 def test_stage(make, stage, request):
     text = dump(make(), stage) + "\n"
     path = EXPECTED / f"{make.__name__}_{stage}.txt"
