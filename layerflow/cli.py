@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"layerflow {lf.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="train a convolutional network on 1,437 real digits, save it, load it again")
+    demo = commands.add_parser(
+        "demo", help="train a convolutional network on 1,437 real digits, save it, load it again"
+    )
     demo.add_argument("--epochs", type=_positive, default=20)
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--out", metavar="DIR", help="keep the saved model here (default: a temporary folder)")

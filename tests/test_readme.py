@@ -40,7 +40,7 @@ def test_links_between_pages_lead_somewhere():
 
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
-    """A folder with files as MNIST has them, and the digits of the package inside: 8 x 8 pixels made 24 x 24 and framed."""
+    """A folder with files as MNIST has them, the digits of the package inside: 8 x 8 pixels made 24 x 24 and framed."""
     for part, (x, y) in zip(("train", "t10k"), lf.datasets.digits.load(), strict=True):
         images = np.pad(np.kron(x, np.full((1, 3, 3), 15, np.uint8)), [(0, 0), (2, 2), (2, 2)])
         for name, magic, array in ((f"{part}-images-idx3", 2051, images), (f"{part}-labels-idx1", 2049, y)):
@@ -60,7 +60,7 @@ def test_notebook(path, small_mnist, tmp_path, monkeypatch, capsys):
         pytest.importorskip("matplotlib", reason="needs the extra `viz`")
         monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "__main__"}
+    names: dict[str, object] = {"__name__": "__main__"}
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"{path.name}:{cell['id']}", "exec"), names)

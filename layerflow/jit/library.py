@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import functools
+import gc
 import importlib
 import platform
 import re
