@@ -31,6 +31,11 @@ def is_sharded(op: Op) -> bool:
     return "shards" in op.attrs
 
 
+def ends_part(op: Op) -> bool:
+    """Whether `op` is made of one finished part of a sum over the batch."""
+    return is_sharded(op) and is_sharded(op.inputs[0])
+
+
 def is_sample_work(op: Op) -> bool:
     """Whether `op` is computed sample by sample: it has a batch axis, or adds samples up in parts."""
     return access.batch_of(op.shape) is not None or is_sharded(op)

@@ -11,13 +11,13 @@ import numpy as np
 
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import copies, folds, grouping, winograd_nests
-from layerflow.jit.contraction import SHARDS, is_sharded, multiply_adds
+from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
 from layerflow.jit.gemm import GemmNest
 from layerflow.jit.grouping import GRAIN
 from layerflow.jit.loops import INDENT
-from layerflow.jit.schedule import Kernel, Schedule, is_sample_local
+from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
 from layerflow.jit.tiles import TileNest
 from layerflow.jit.values import (
     BATCH,
@@ -202,17 +202,24 @@ def _groups(first: str, last: str, size: int, inside: list[str]) -> list[str]:
 
 def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[str]:
     """Statements that put the memory of one group where the kernels look for its samples."""
-    moved = [(plan.buffers[op], local[op]) for k in kernels for op in k.group.stored if op in local]
+    moved = [
+        (plan.buffers[op], local[op]) for k in kernels for op in k.group.stored if op in local and not is_sharded(op)
+    ]
     return [
         f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {buffer.bytes_per_sample})"
         for buffer, slot in moved
     ]
 
 
-def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str]) -> str:
+def _sharded_sequence(
+    name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str], local: dict[Op, int]
+) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
+    ends = [k for k in kernels if ends_part(k.group.anchor)]
+    kernels = [k for k in kernels if k not in ends]
     sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
     lines = [f"def {name}(ctx, lo, hi):", f"    lanes({ZEROS})"]
+    lines += [f"    set_integer(ctx, {b.slot}, integer(ctx, {local[b.op]}))" for b in sums if b.local]
     lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
     lines += [
         f"    rows = integer(ctx, {ROWS})",
@@ -220,23 +227,28 @@ def _sharded_sequence(name: str, plan: Schedule, kernels: list[Kernel], size: in
         "    for s in range(lo, hi):",
         f"        set_integer(ctx, {SHARD}, s)",
     ]
-    for b in sums:
-        size_of, kind = b.layout.per_row, TYPES[b.op.dtype.name]
-        whole = size_of // ZEROS * ZEROS
-        lines += [f"        for e in range(0, {whole}, {ZEROS}):"] if whole else []
-        lines += [f"            store(p{b.slot}, s * {size_of} + e, zeros({kind}))"] if whole else []
-        lines += (
-            [f"        store(p{b.slot}, s * {size_of} + {whole}, zeros({kind}), {size_of - whole})"]
-            if whole < size_of
-            else []
-        )
+    lines += [f"        {line}" for b in sums for line in _cleared(b)]
     lines += [
         f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
         f"        first = minimum(rows, s * pieces // {SHARDS} * {GRAIN})",
     ]
     calls = [f"{k.name}(ctx, g, h)" for k in kernels]
     lines += [f"        {line}" for line in _groups("first", "last", size, [*moves, *calls])]
+    lines += [f"        {k.name}(ctx, 0, {k.units})" for k in ends]
     return "\n".join(lines) + "\n"
+
+
+def _cleared(buffer: Buffer) -> list[str]:
+    """Statements that set one part of a sum to zero."""
+    size = buffer.elements if buffer.local else buffer.layout.per_row
+    pointer, part, kind = f"p{buffer.slot}", "0" if buffer.local else f"s * {size}", TYPES[buffer.op.dtype.name]
+    whole = size // ZEROS * ZEROS
+    lines = [
+        f"for e in range(0, {whole}, {ZEROS}):",
+        f"    store({pointer}, {part} + e, zeros({kind}))",
+    ]
+    rest = f"store({pointer}, {part} + {whole}, zeros({kind}), {size - whole})"
+    return [*(lines if whole else []), *([rest] if whole < size else [])]
 
 
 def _gather_stays_local(plan: Schedule) -> bool:
@@ -266,7 +278,7 @@ def _phase(
             name = f"samples{len(groups)}"
             size, moves = grouping.group_size(plan, part, cache_bytes), _moves(plan, part, local)
             if any(is_sharded(k.group.anchor) for k in part):
-                groups.append(_sharded_sequence(name, plan, part, size, moves))
+                groups.append(_sharded_sequence(name, plan, part, size, moves, local))
                 body.append(f"{name}(me, cut({SHARDS}, tid, threads), cut({SHARDS}, tid + 1, threads))")
             else:
                 groups.append(_sequence(name, part, size, moves))

@@ -12,8 +12,9 @@ from layerflow.graph.ops.primitive import MapPrimitive
 from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access
-from layerflow.jit.contraction import contraction, fold_index, is_sample_work, is_sharded
+from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
+from layerflow.jit.order import ordered
 
 CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
@@ -185,55 +186,19 @@ class _Fusion:
                     readers[leaf].add(op)
         return readers
 
-    def _ordered(self) -> list[Op]:
-        """Stored values, each after its sources, overwriting after reading; work on samples first."""
+    def _needs(self) -> dict[Op, set[Op]]:
+        """Stored value -> stored values that come before it: its sources, and readers of what it overwrites."""
         needs = {
             op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material
         }
         for value, parameter in self.updates.items():
             needs[value] = needs[value] | {r for r in self.readers[parameter] if r not in self.updates}
-        position = {op: at for at, op in enumerate(self.graph.ops)}
-        ranks = self._ranks(needs, position)
-        order: list[Op] = []
-        waiting = dict(needs)
-        done: set[Op] = set()
-        while waiting:
-            ready = [op for op, n in waiting.items() if n <= done]
-            # Sums over samples come as soon as they can, while what they add up is in the cache.
-            best = min(ready, key=lambda op: (ranks[op], not is_sharded(op), position[op]))
-            order.append(best)
-            done.add(best)
-            del waiting[best]
-        return order
-
-    def _ranks(self, needs: dict[Op, set[Op]], position: dict[Op, int]) -> dict[Op, int]:
-        """When each stored value is computed.
-
-        0: needed by sample work and ready at once; 1: work on samples; 2: mixes samples, needed by sample work; 3: the
-        rest.
-        """
-        before: set[Op] = set()  # depends on the batch
-        for op in sorted(needs, key=position.__getitem__):
-            if is_sample_work(op) or any(s in before for s in needs[op]):
-                before.add(op)
-        after: set[Op] = set()  # sample work depends on it
-        for op in sorted(needs, key=position.__getitem__, reverse=True):
-            if is_sample_work(op) or op in after:
-                after.update(needs[op])
-        ranks = {}
-        for op in needs:
-            if is_sample_work(op):
-                ranks[op] = 1
-            elif op in after:
-                ranks[op] = 2 if op in before else 0
-            else:
-                ranks[op] = 3
-        return ranks
+        return needs
 
     # --- groups --------------------------------------------------------------
 
     def run(self) -> list[Group]:
-        for op in self._ordered():
+        for op in ordered(self._needs()):
             floor = max((self.home[s] for s in self.sources(op) if s in self.home), default=-1)
             if op in self.updates:
                 floor = max([floor, *(self.home[r] for r in self.readers[self.updates[op]] if r in self.home)])
@@ -295,7 +260,7 @@ class _Fusion:
         ):
             return False
         if (
-            group.kind in ("gemm", "convolve", "winograd_convolve", "winograd_fold", "column", "map")
+            group.kind in ("gemm", "convolve", "winograd_convolve", "column", "map")
             and not self._linked(op, group)
             and op.primitive.kind is not Kind.REDUCE
         ):
@@ -356,7 +321,7 @@ def _new_group(op: Op) -> Group:
         return Group("winograd_gradients", op, op.shape, members=[op])
     if kind is Kind.CONTRACT:
         return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
-    if is_sharded(op):
+    if is_sharded(op) and op.name != "winograd_fold":
         return Group("shards", op, op.shape, members=[op])
     if kind is Kind.REDUCE:
         x, axis = op.inputs[0], op.attrs["axes"][0]

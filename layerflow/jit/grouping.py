@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from layerflow.jit import access
 from layerflow.jit.contraction import is_sharded
+from layerflow.jit.recompute import is_again
 from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
@@ -43,20 +45,37 @@ def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:
 
 
 def _by_size(plan: Schedule, kernels: list[Kernel]) -> list[list[Kernel]]:
-    """Cuts a run where images become much smaller or larger: each part has groups that fit its own images."""
+    """Cuts a run where images become much smaller or larger: each part has groups that fit its own images.
+
+    A kernel on smaller ones that works mostly on what it is handed stays with those that hand it over.
+    """
     found: list[list[Kernel]] = [[]]
     size = None
     for kernel in kernels:
         own = _bytes_per_sample(plan, [kernel]) if _is_convolution(kernel) else None
-        if own and size and max(own, size) > SIZES_APART * min(own, size):
-            last = found[-1][-1]
-            moves = not _is_image_work(last) and _handed(plan, [last], kernel) > _handed(plan, found[-1][:-1], last)
-            found.append([found[-1].pop()] if moves else [])
+        if own and size and _are_apart(plan, found[-1], size, kernel, own):
+            found.append(_taken_along(plan, found[-1], kernel))
             size = own
         elif own:
             size = max(own, size or 0)
         found[-1].append(kernel)
     return found
+
+
+def _are_apart(plan: Schedule, kernels: list[Kernel], size: int, kernel: Kernel, own: int) -> bool:
+    return own > SIZES_APART * size or (own * SIZES_APART < size and 2 * _handed(plan, kernels, kernel) <= own)
+
+
+def _taken_along(plan: Schedule, kernels: list[Kernel], to: Kernel) -> list[Kernel]:
+    """Removes from the end of a run what had better run with `to`: what hands more to it than it gets from others."""
+    along: list[Kernel] = []
+    while kernels:
+        last = kernels[-1]
+        bound = _is_convolution(last) or is_sharded(last.group.anchor)
+        if bound or sum(_handed(plan, [last], k) for k in (*along, to)) <= _handed(plan, kernels[:-1], last):
+            break
+        along.insert(0, kernels.pop())
+    return along
 
 
 def _handed(plan: Schedule, kernels: list[Kernel], to: Kernel) -> int:
@@ -65,7 +84,7 @@ def _handed(plan: Schedule, kernels: list[Kernel], to: Kernel) -> int:
 
 
 def _is_convolution(kernel: Kernel) -> bool:
-    return kernel.group.kind in WINDOWS
+    return kernel.group.kind in WINDOWS and not is_again(kernel.group.anchor)
 
 
 def _is_image_work(kernel: Kernel) -> bool:
@@ -92,7 +111,8 @@ def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
 
 
 def keep_local(plan: Schedule, cache_bytes: int) -> None:
-    """Values that only the kernels of one run hand on get memory for one group of samples, used again and again."""
+    """Values that only the kernels of one run hand on get memory for one group of samples, used again and again; sums
+    over samples that are finished within the run, memory for one part."""
     for phase in plan.phases:
         for run in _runs(phase):
             for kernels in segments(plan, run):
@@ -116,6 +136,11 @@ def _keep_local(plan: Schedule, kernels: list[Kernel], group: int) -> None:
     for at, kernel in enumerate(kernels):
         for op in kernel.group.stored:
             buffer = plan.buffers[op]
-            if buffer.role == "temporary" and buffer.per_sample and op not in others:
+            if buffer.role != "temporary" or op in others:
+                continue
+            if is_sharded(op):
+                buffer.layout = access.dense(op.shape[1:])  # one part at a time
+                buffer.local = Local(kernels[0].name, group, 0, len(kernels) - 1)
+            elif buffer.per_sample:
                 last = max((i for i, k in enumerate(kernels) if op in k.reads), default=at)
                 buffer.local = Local(kernels[0].name, group, at, last)

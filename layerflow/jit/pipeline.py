@@ -21,6 +21,7 @@ from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
 from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
+from layerflow.jit.recompute import recompute
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
 from layerflow.jit.winograd_pass import winograd
@@ -31,6 +32,7 @@ GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("untranspose", untranspose),
     ("fold_scales", fold_scales),
     ("winograd", winograd),
+    ("recompute", recompute),
     ("read_padded", read_padded),
     ("separate_roots", separate_roots),
     ("shard", shard),

@@ -14,7 +14,7 @@ from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
 from layerflow.jit import access
 from layerflow.jit.access import Layout
-from layerflow.jit.contraction import contraction, fold_index, is_sample_work, sample_of
+from layerflow.jit.contraction import contraction, ends_part, fold_index, is_sample_work, is_sharded, sample_of
 from layerflow.jit.fusion import Group
 from layerflow.jit.index import Index, Ranges
 
@@ -25,7 +25,8 @@ ALIAS_BYTES = 2048  # rows of a multiple of this length collide in the first-lev
 
 @dataclasses.dataclass(frozen=True)
 class Local:
-    """Where a value of a group of samples lives: the group's size, and when, counted in kernels of its run."""
+    """Where a value of a group of samples, or of a part of the batch, lives: the group's size, and when, counted in
+    kernels of its run."""
 
     run: str
     group: int
@@ -215,6 +216,8 @@ def is_sample_local(plan: Schedule, kernel: Kernel, shared: set[Op]) -> bool:
     """Whether the kernel's work on a sample reads these values at the same sample only."""
     ranges = Ranges()
     group = kernel.group
+    if ends_part(group.anchor):  # a part is finished by the thread that makes it
+        return all(is_sharded(op) for op in shared)
     sample = sample_of(group.anchor, group.domain, group.variables(ranges), ranges)
     for member in group.members:
         for source, index in member_reads(member, group, plan.buffers, ranges):

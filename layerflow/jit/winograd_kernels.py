@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from layerflow.jit.copies import turned
-from layerflow.jit.loops import INDENT, LoopNest
+from layerflow.jit.loops import LoopNest
 from layerflow.jit.winograd_tile import Finish, Place, Planes, Read, first, tail, two_axes
 from layerflow.jit.winograd_transforms import POINTS, TAPS
 
 KERNEL = Place(("i0", "0"), ("i1", "0"))
+GRADIENT = Place(("i1", "0"), ("i2", "0"))  # behind the part
 
 
 def kernel_transform(nest: LoopNest, filters: int, read: Read, out: Planes) -> None:
@@ -31,32 +32,25 @@ def kernel_transform(nest: LoopNest, filters: int, read: Read, out: Planes) -> N
     nest.segment("for i2 in range(lo, hi):", ("i2",), lambda: nest.chunks(filters, chunk))
 
 
-def kernel_gradient(nest: LoopNest, filters: int, source: Planes, parts: int, part: int, finish: Finish) -> None:
+def kernel_gradient(nest: LoopNest, filters: int, source: Planes, finish: Finish) -> None:
     """The gradient of the kernel from that of the transformed one; the nest's range is one of channels.
 
     Args:
         nest: the nest being written.
         filters: the extent of the vector axis.
-        source: the gradient of the transformed kernel, or the first of several to be added up, in order.
-        parts: their number.
-        part: elements from one to the next.
-        finish: takes the element at row `i0`, column `i1`, channel `i2` and the nest's chunk of filters.
+        source: the gradient of the transformed kernel.
+        finish: takes the element at row `i1`, column `i2`, channel `i3` and the nest's chunk of filters.
     """
 
     def read() -> str:
         masked = source.tail(filters, nest.lanes) if tail(nest) else ""
-        nest.write(f"here = at + (r * {POINTS} + q) * {source.plane}")
-        nest.write(f"e = load({source.pointer}, here{masked})")
-        if parts > 1:
-            nest.write(f"for n in static(1, {parts}):")
-            nest.write(f"{INDENT}e = e + load({source.pointer}, here + n * {part}{masked})")
-        return "e"
+        return f"load({source.pointer}, at + (r * {POINTS} + q) * {source.plane}{masked})"
 
     def chunk() -> None:
-        nest.write(f"at = {source.offset} + i2 * {source.pitch} + {first(nest)}")
-        two_axes(nest, "winograd_kernel_gradient", (POINTS, TAPS), read, finish, target=KERNEL)
+        nest.write(f"at = {source.offset} + i3 * {source.pitch} + {first(nest)}")
+        two_axes(nest, "winograd_kernel_gradient", (POINTS, TAPS), read, finish, target=GRADIENT)
 
-    nest.segment("for i2 in range(lo, hi):", ("i2",), lambda: nest.chunks(filters, chunk))
+    nest.segment("for i3 in range(lo, hi):", ("i3",), lambda: nest.chunks(filters, chunk))
 
 
 def turned_kernel_transform(

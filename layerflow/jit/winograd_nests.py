@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
-from layerflow.jit.contraction import is_sharded
 from layerflow.jit.index import Index
 from layerflow.jit.loops import LoopNest
 from layerflow.jit.schedule import Buffer, Kernel, Schedule
@@ -102,7 +101,7 @@ class GradientNest(WinogradNest):
         inputs = kernel = None
         if for_kernel:
             buffer = self.plan.buffers[for_kernel]
-            self.write(f"part = integer(ctx, {SHARD}) * {buffer.layout.strides[0]}")
+            self.write(f"part = {part_of(buffer)}")
             inputs = (self.reader(for_kernel.inputs[0], self.place()), self.planes(buffer, "part"))
         if for_input:
             buffer = self.plan.buffers[for_input]
@@ -132,17 +131,22 @@ class KernelNest(WinogradNest):
 
 
 class FoldNest(WinogradNest):
-    """winograd_fold: the parts added up and turned into the gradient of the kernel, with its epilogue."""
+    """winograd_fold: one part of the gradient of the transformed kernel, turned into that of the kernel."""
 
     def steps(self) -> None:
-        (parts,) = self.anchor.inputs
-        buffer = self.plan.buffers[parts]
-        count = static(parts.shape[0]) if is_sharded(parts) else 1
+        buffer = self.plan.buffers[self.anchor.inputs[0]]
         channels, filters = map(static, self.anchor.shape[-2:])
         self.kernel.units = channels
-        for name in ("i0", "i1", "i2"):
+        for name in ("i0", "i1", "i2", "i3"):
             self.ranges.declare(name, None)
-        kernel_gradient(self, filters, self.planes(buffer), count, buffer.layout.strides[0], self.finish)
+        self.write(f"i0 = integer(ctx, {SHARD})")
+        self.write(f"part = {part_of(buffer)}")
+        kernel_gradient(self, filters, self.planes(buffer, "part"), self.finish)
+
+
+def part_of(buffer: Buffer) -> str:
+    """Where the part of a sum over samples begins that is being made."""
+    return "0" if buffer.local else f"integer(ctx, {SHARD}) * {buffer.layout.strides[0]}"
 
 
 NESTS: dict[str, type[WinogradNest]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from layerflow import config
 from layerflow.graph.ir import Graph
-from layerflow.graph.ops.primitive import Primitive
+from layerflow.graph.ops.primitive import PRIMITIVES, Primitive
 from layerflow.graph.shapes import Dim, Shape, static
 from layerflow.graph.symbolic import Kind, Op, intern, layer_scope
 from layerflow.jit.contraction import SHARDS
@@ -31,7 +31,7 @@ class Compiled(Primitive):
 kernel_p = Compiled("winograd_kernel", Kind.MOVE)  # [3, 3, C, F] -> [36, C, F], turned: [36, F, C]
 convolve_p = Compiled("winograd_convolve", Kind.CONTRACT)  # [B, H, W, C], [36, C, F] -> [B, H-2, W-2, F]
 parts_p = Compiled("winograd_kernel_gradient", Kind.CONTRACT)  # [B, H, W, C], [B, H-2, W-2, F] -> [SHARDS, 36, C, F]
-fold_p = Compiled("winograd_fold", Kind.MOVE)  # [SHARDS, 36, C, F] -> [3, 3, C, F]
+fold_p = Compiled("winograd_fold", Kind.MOVE)  # [SHARDS, 36, C, F] -> [SHARDS, 3, 3, C, F]
 input_p = Compiled("winograd_input_gradient", Kind.CONTRACT)  # [B, H-2, W-2, F], [36, F, C] -> [B, H, W, C]
 
 
@@ -57,7 +57,8 @@ def _rewritten(op: Op, inputs: tuple[Op, ...]) -> Op | None:
         channels, filters = op.shape[-2:]
         shape = (SHARDS, ALL, channels, filters)
         parts = intern(parts_p, (x, g), {"shards": (SHARDS,)}, shape, op.dtype)
-        return intern(fold_p, (parts,), {}, op.shape, op.dtype)
+        folded = intern(fold_p, (parts,), {"shards": (SHARDS,)}, (SHARDS, *op.shape), op.dtype)
+        return intern(PRIMITIVES["sum"], (folded,), {"axes": (0,)}, op.shape, op.dtype)
     gradient = _input_gradient(inputs)
     if gradient is not None:
         g, w = gradient

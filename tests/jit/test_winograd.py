@@ -127,16 +127,6 @@ def test_one_gradient_alone():
     np.testing.assert_array_equal(dx_alone, dx)
 
 
-def test_parts_are_added_up():
-    case = Case(4, 4, 5, 20, NATIVE)
-    parts = np.random.default_rng(0).standard_normal((3, 36, 5, 20))
-    code = case.compiled(case.kernel_gradient(3))
-    dk, whole = case.empty(3, 3, 5, 20), case.empty(3, 3, 5, 20)
-    code("gradient", case.filled(parts), dk, hi=5)
-    case.compiled(case.kernel_gradient())("gradient", case.filled(parts.sum(0)), whole, hi=5)
-    close(dk, whole, 1e-6)
-
-
 @pytest.mark.parametrize("registers", [16, 32])
 @pytest.mark.parametrize("channels", [3, 20, 64, 256])
 @pytest.mark.parametrize("extent", [4, 8, 13, 56, 224])

@@ -138,17 +138,17 @@ class Case:
         )  # fmt: skip
         return nest.text("turned")
 
-    def kernel_gradient(self, parts: int = 1) -> str:
-        """Slots: gradient of the transformed kernel (parts, 36, channels, filters), result."""
+    def kernel_gradient(self) -> str:
+        """Slots: gradient of the transformed kernel (36, channels, filters), result."""
         nest = PlainNest(self.lanes, "du dk", self.name)
         source = self.planes("du", self.channels, self.filters)
         pitch = self.filters + self.pad
 
         def finish(value: str) -> None:
-            where = f"(i0 * 3 + i1) * {self.channels * pitch} + i2 * {pitch} + {first(nest)}"
+            where = f"(i1 * 3 + i2) * {self.channels * pitch} + i3 * {pitch} + {first(nest)}"
             nest.write(f"store(dk, {where}, {value}{tail(nest)})")
 
-        winograd_kernels.kernel_gradient(nest, self.filters, source, parts, 36 * source.plane, finish)
+        winograd_kernels.kernel_gradient(nest, self.filters, source, finish)
         return nest.text("gradient")
 
     def compiled(self, *sources: str) -> Compiled:
