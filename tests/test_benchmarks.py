@@ -6,19 +6,15 @@ import os
 import stat
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.jit import pipeline
-
-sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks are beside the package, not in it
-
 from benchmarks import kernel_report, kernels, layerflow_peer, measure, options, peaks, plot, report, workloads
 from benchmarks.__main__ import present
+from layerflow.jit import pipeline
 
 MACHINE = {"cpu": "a processor", "cores": "2", "system": "Linux x86_64", "date": "2026-01-01"}
 
