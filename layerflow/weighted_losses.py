@@ -26,6 +26,16 @@ def as_operand(x: Any) -> Any:
     return x if hasattr(x, "shape") else tensor(x)
 
 
+def same_rank(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both operands; where one has a last axis of 1 that the other lacks, both have it, or from rank 3 neither."""
+    a, b = as_operand(a), as_operand(b)
+    if len(a.shape) == len(b.shape) + 1 and a.shape[-1] == 1:
+        return (a, ops.expand_dims(b, -1)) if len(b.shape) == 1 else (ops.squeeze(a, -1), b)
+    if len(b.shape) == len(a.shape) + 1 and b.shape[-1] == 1:
+        return (ops.expand_dims(a, -1), b) if len(a.shape) == 1 else (a, ops.squeeze(b, -1))
+    return a, b
+
+
 def _pair(name: str, labels: Any, predictions: Any) -> tuple[Any, Any]:
     labels, predictions = as_operand(labels), as_operand(predictions)
     if tuple(labels.shape) != tuple(predictions.shape):
@@ -35,7 +45,7 @@ def _pair(name: str, labels: Any, predictions: Any) -> tuple[Any, Any]:
     return labels, predictions
 
 
-def _count(shape: Any, x: Any) -> Any:
+def count(shape: Any, x: Any) -> Any:
     """Number of elements of a shape: a number, or a scalar symbol where it holds the batch."""
     known = math.prod(n for n in shape if n is not None)
     unknown = [axis for axis, n in enumerate(shape) if n is None]
@@ -65,7 +75,7 @@ def compute_weighted_loss(losses: Any, weights: Any = None, reduction: Any = Red
     if weights is None:
         return ops.mean(losses)
     if name == "mean":
-        repeats = _count(losses.shape, losses) / _count(weights.shape, weights)
+        repeats = count(losses.shape, losses) / count(weights.shape, weights)
         return ops.sum(weighted) / (ops.sum(weights) * repeats)
     broadcast = weights * ops.ones_like(losses)
     nonzero = ops.sum(ops.cast(ops.not_equal(broadcast, 0.0), broadcast.dtype))
