@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from layerflow import registry
-from layerflow.errors import ArgumentError, UnknownNameError
+from layerflow.errors import ArgumentError
 from layerflow.losses.functions import (
     LOSSES,
     binary_crossentropy,
@@ -149,6 +149,8 @@ def name_of(loss: Any) -> str | None:
 registry.FUNCTION_NAMES.append(name_of)
 
 __all__ = [
+    "LOSSES",
+    "LOSS_CLASSES",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",

@@ -1,4 +1,4 @@
-"""Metrics by name, (y_true, y_pred) -> a value per sample or a scalar.  Formulas and keys: INVENTORY 3.5."""
+"""Metrics as functions by name: (y_true, y_pred) -> a value per sample or a scalar.  Formulas and keys: INVENTORY 3.5."""
 
 from __future__ import annotations
 
@@ -11,34 +11,12 @@ from layerflow.graph import ops
 from layerflow.losses import (
     binary_crossentropy,
     categorical_crossentropy,
-    cosine_proximity,
-    mean_absolute_error,
-    mean_absolute_percentage_error,
     sparse_categorical_crossentropy,
     squared_error,
 )
-from layerflow.weighted_losses import as_operand
+from layerflow.weighted_losses import as_operand, same_rank
 
-__all__ = [
-    "accuracy_for",
-    "binary_accuracy",
-    "binary_crossentropy",
-    "categorical_accuracy",
-    "categorical_crossentropy",
-    "cosine_proximity",
-    "get",
-    "key",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_error",
-    "precision",
-    "r2_score",
-    "recall",
-    "sparse_categorical_accuracy",
-    "sparse_categorical_crossentropy",
-]
-
-Metric = Callable[[Any, Any], Any]
+Metric = Callable[..., Any]
 METRICS = registry.Names("metric")
 mean_squared_error = squared_error
 _ACCURACY = ("accuracy", "acc")
@@ -52,7 +30,14 @@ def _float(condition: Any) -> Any:
 @METRICS.register()
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
     """Share of t == (p > 0.5) along the last axis"""
-    return ops.mean(_float(ops.equal(as_operand(y_true), _float(as_operand(y_pred) > threshold))), -1)
+    t, p = same_rank(y_true, y_pred)
+    return ops.mean(_float(ops.equal(t, _float(p > threshold))), -1)
+
+
+def exact_accuracy(y_true: Any, y_pred: Any) -> Any:
+    """1 where p == t"""
+    t, p = same_rank(y_true, y_pred)
+    return _float(ops.equal(t, p))
 
 
 @METRICS.register()
@@ -66,6 +51,31 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where the largest of p is at the class number t"""
     p = as_operand(y_pred)
     return _float(ops.equal(losses.class_numbers(y_true, p), ops.argmax(p, -1)))
+
+
+@METRICS.register()
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
+    """1 where fewer than k of p are larger than that of the class where t is largest"""
+    return _among_first(ops.argmax(as_operand(y_true), -1), as_operand(y_pred), k)
+
+
+@METRICS.register()
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Any:
+    """1 where fewer than k of p are larger than that of the class t
+
+    With `from_sorted_ids` p holds class numbers, the likeliest first.
+    """
+    p = as_operand(y_pred)
+    labels = losses.class_numbers(y_true, p)
+    if from_sorted_ids:
+        first = ops.cast(p[..., :k], "int32")
+        return _float(ops.any(ops.equal(first, ops.expand_dims(labels, -1)), -1))
+    return _among_first(labels, p, k)
+
+
+def _among_first(labels: Any, p: Any, k: int) -> Any:
+    own = ops.sum(ops.where(ops.equal(ops.one_hot(labels, p.shape[-1]), 1.0), p, 0.0), -1, keepdims=True)
+    return _float(ops.sum(_float(p > own), -1) < k)
 
 
 def _confusion(y_true: Any, y_pred: Any, true_value: float, predicted: float) -> Any:
@@ -98,9 +108,9 @@ def r2_score(y_true: Any, y_pred: Any) -> Any:
 
 
 def _by_loss(loss: Any, output_shape: Sequence[int | None]) -> str:
-    if output_shape[-1] == 1 or loss is binary_crossentropy:
+    if output_shape[-1] == 1 or losses.function_of(loss) in (binary_crossentropy, losses.binary_focal_crossentropy):
         return "binary"
-    return "sparse" if loss is sparse_categorical_crossentropy else "categorical"
+    return "sparse" if losses.takes_class_numbers(loss) else "categorical"
 
 
 def accuracy_for(loss: Any, output_shape: Sequence[int | None]) -> Metric:
@@ -153,8 +163,8 @@ def get(identifier: Any, loss: Any = None, output_shape: Sequence[int | None] = 
 
 
 def key(identifier: Any) -> str:
-    """The name of a metric in logs: `acc`, `ce`, the string as written, or the function's name."""
+    """The name of a metric in logs: `acc`, `ce`, the string as written, or the name of the function or object."""
     if isinstance(identifier, str):
         folded = registry.fold(identifier)
         return "acc" if folded in _ACCURACY else "ce" if folded in _CROSSENTROPY else identifier
-    return getattr(identifier, "__name__", None) or type(identifier).__name__
+    return getattr(identifier, "name", None) or getattr(identifier, "__name__", None) or type(identifier).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,37 @@ class Compilation:
     loss_weights: list[float] | None
     metrics: list[list[Metric]]
     given: dict[str, Any]
+    weighted: frozenset[str] = frozenset()  # keys of the metrics that take the sample weights
+    running: dict[tuple[str, str], metrics.Running] = field(default_factory=dict)  # states by mode and key
+
+    @property
+    def streaming(self) -> dict[str, metrics.Metric]:
+        """The metrics that keep a state, by key."""
+        return {key: m for entries in self.metrics for key, m in entries if isinstance(m, metrics.Metric)}
+
+    def states(self, mode: str) -> dict[str, metrics.Running]:
+        """The states of the streaming metrics in "train" or "test", by key: those of the programs traced so far."""
+        return {key: state for (of, key), state in self.running.items() if of == mode}
+
+    def state(self, mode: str, key: str, metric: metrics.Metric, shape: tuple[int | None, ...]) -> metrics.Running:
+        """The state of a metric, made at first use; `shape` is that of its predictions."""
+        if (mode, key) not in self.running:
+            self.running[mode, key] = metrics.Running(metric, shape)
+        return self.running[mode, key]
+
+    def reset(self, mode: str) -> None:
+        """Streaming metrics begin anew."""
+        for state in self.states(mode).values():
+            state.reset()
 
     @property
     def loss_names(self) -> list[str]:
         return [_name(function) for function in self.loss_functions]
 
 
-def resolve(model: Any, optimizer: Any, loss: Any, metric: Any, loss_weights: Any) -> Compilation:
+def resolve(
+    model: Any, optimizer: Any, loss: Any, metric: Any, loss_weights: Any, weighted_metrics: Any = None
+) -> Compilation:
     """Looks up names and spreads losses and metrics over the outputs of `model`.
 
     Raises:
@@ -41,23 +65,34 @@ def resolve(model: Any, optimizer: Any, loss: Any, metric: Any, loss_weights: An
     names = list(model.output_names)
     shapes = [tuple(output.shape) for output in model.outputs]
     chosen = [losses.get(entry) for entry in _losses(loss, names, model.name)]
+    for each in chosen:
+        if isinstance(each, losses.Loss) and each.reduction == "none":
+            raise ArgumentError(
+                f'{model.name}: the loss {each.name} has reduction="none", but training needs one number; '
+                'use "sum_over_batch_size" or "sum".'
+            )
+    plain = _metrics(metric, names, model.name, "metrics")
+    weighted = _metrics(weighted_metrics, names, model.name, "weighted_metrics")
     per_output = [
-        [_metric(identifier, function, shape) for identifier in identifiers]
-        for identifiers, function, shape in zip(_metrics(metric, names, model.name), chosen, shapes, strict=True)
+        [_metric(m, function, shape) for m in own] + [_weighted(m, function, shape) for m in with_weights]
+        for own, with_weights, function, shape in zip(plain, weighted, chosen, shapes, strict=True)
     ]
+    keyed = _keyed(per_output, names)
+    given = {"optimizer": optimizer, "loss": loss, "metrics": metric, "loss_weights": loss_weights}
     return Compilation(
         optimizer=train.get(optimizer),
         loss_functions=chosen,
         loss_weights=_weights(loss_weights, names, model.name),
-        metrics=_keyed(per_output, names),
-        given={"optimizer": optimizer, "loss": loss, "metrics": metric, "loss_weights": loss_weights},
+        metrics=keyed,
+        given=given if weighted_metrics is None else {**given, "weighted_metrics": weighted_metrics},
+        weighted=frozenset(key for entries, own in zip(keyed, plain, strict=True) for key, _ in entries[len(own) :]),
     )
 
 
 def _losses(loss: Any, names: Sequence[str], model: str) -> list[Any]:
     if loss is None:
         raise ArgumentError(f'{model}: compile needs a loss, for example loss="meanSquaredError".')
-    if isinstance(loss, Mapping):
+    if isinstance(loss, Mapping) and not _is_configuration(loss):
         _check_names(loss, names, f"{model}: loss")
         missing = [name for name in names if name not in loss]
         if missing:
@@ -72,16 +107,21 @@ def _losses(loss: Any, names: Sequence[str], model: str) -> list[Any]:
     return [loss] * len(names)
 
 
-def _metrics(metric: Any, names: Sequence[str], model: str) -> list[list[Any]]:
+def _is_configuration(given: Any) -> bool:
+    """Whether a mapping describes an object, instead of naming outputs."""
+    return isinstance(given, Mapping) and set(given) >= {"class_name", "config"}
+
+
+def _metrics(metric: Any, names: Sequence[str], model: str, argument: str) -> list[list[Any]]:
     """The identifiers for each output: a plain list goes to every output."""
-    if isinstance(metric, Mapping):
-        _check_names(metric, names, f"{model}: metrics")
+    if isinstance(metric, Mapping) and not _is_configuration(metric):
+        _check_names(metric, names, f"{model}: {argument}")
         return [_as_list(metric.get(name)) for name in names]
     entries = _as_list(metric)
     if any(isinstance(entry, (list, tuple)) for entry in entries):
         if len(entries) != len(names):
             raise ArgumentError(
-                f"{model}: metrics has {len(entries)} lists for {len(names)} outputs; give one for each."
+                f"{model}: {argument} has {len(entries)} lists for {len(names)} outputs; give one for each."
             )
         return [_as_list(entry) for entry in entries]
     return [entries] * len(names)
@@ -111,7 +151,16 @@ def _check_names(given: Mapping[str, Any], names: Sequence[str], what: str) -> N
 
 
 def _metric(identifier: Any, loss: Callable[..., Any], shape: tuple[int | None, ...]) -> Metric:
-    return metrics.key(identifier), metrics.get(identifier, loss, shape)
+    found = metrics.get(identifier, loss, shape)
+    if isinstance(found, metrics.Mean):
+        raise ArgumentError(f"the metric {found.name!r} takes values, not labels and predictions; it works alone only.")
+    return found.name if _is_configuration(identifier) else metrics.key(identifier), found
+
+
+def _weighted(identifier: Any, loss: Callable[..., Any], shape: tuple[int | None, ...]) -> Metric:
+    """As `_metric`, for a metric that takes the sample weights: a function becomes the weighted mean of its values."""
+    key, found = _metric(identifier, loss, shape)
+    return key, found if isinstance(found, metrics.Metric) else metrics.MeanMetricWrapper(found, name=key)
 
 
 def _keyed(per_output: list[list[Metric]], names: Sequence[str]) -> list[list[Metric]]:
@@ -128,7 +177,7 @@ def _keyed(per_output: list[list[Metric]], names: Sequence[str]) -> list[list[Me
 
 def _name(function: Callable[..., Any]) -> str:
     """A loss by the name that users write, for messages."""
-    return getattr(function, "__name__", type(function).__name__)
+    return getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
 
 
 def target_slots(model: Any, compilation: Compilation) -> list[Slot]:
@@ -136,12 +185,14 @@ def target_slots(model: Any, compilation: Compilation) -> list[Slot]:
     slots = []
     for name, output, loss in zip(model.output_names, model.outputs, compilation.loss_functions, strict=True):
         shape: tuple[int | None, ...] | None = tuple(output.shape[1:])
-        classes = None
-        if loss is losses.sparse_categorical_crossentropy:
+        classes, sparse, axis = None, losses.takes_class_numbers(loss), getattr(loss, "axis", -1)
+        if sparse and axis in (-1, len(output.shape) - 1):
             classes, shape = output.shape[-1], (*output.shape[1:-1], 1)
-        elif not losses.is_builtin(loss):
+        elif sparse or not losses.is_builtin(loss):
             shape = None
         slots.append(Slot(f'model "{model.name}"', "y", name, shape, np.dtype(output.dtype), classes, _name(loss)))
+        if getattr(loss, "ignore_class", None) is not None:
+            slots[-1] = replace(slots[-1], ignored=loss.ignore_class)
     return slots
 
 

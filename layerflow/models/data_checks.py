@@ -29,6 +29,7 @@ class Slot:
         dtype: floating point numbers are brought to this type; integers stay what they are.
         classes: for sparse labels, the number of classes.
         loss: name of the loss that reads it, for messages.
+        ignored: a sparse label that is no class and does not count.
     """
 
     owner: str
@@ -38,6 +39,7 @@ class Slot:
     dtype: np.dtype
     classes: int | None = None
     loss: str = ""
+    ignored: int | None = None
 
     @property
     def place(self) -> str:
@@ -93,6 +95,10 @@ def _finite(part: np.ndarray) -> bool:
 
 
 def _check_classes(labels: np.ndarray, slot: Slot, classes: int) -> None:
+    if slot.ignored is not None:
+        labels = labels[labels != slot.ignored]
+        if not labels.size:
+            return
     low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high

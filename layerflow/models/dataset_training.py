@@ -196,7 +196,7 @@ class DatasetTraining(Trainable):
         self, dataset: Dataset, count: int | None, argument: str, step: Any, bar: ProgressBar | None = None
     ) -> Means:
         """Means over the first `count` batches."""
-        means, done = Means(step.names), 0
+        means, done = Means(step), 0
         for element in itertools.islice(dataset, count):
             data = _checked(self._element, element, done)
             means.add(_run(data, step)[None], np.array([data.rows]))

@@ -61,12 +61,18 @@ class Pace:
 
 
 class Means:
-    """Means over batches, weighted by the number of examples in each."""
+    """Means over batches, weighted by the number of examples in each; of streaming metrics the running values.
 
-    def __init__(self, names: list[str]):
-        self._names = names
-        self._sums = np.zeros(len(names))
+    Args:
+        step: its `names` are those of the logs, its `columns` those of the values; its metrics begin anew.
+    """
+
+    def __init__(self, step: Any):
+        self._step = step
+        self._columns = step.columns
+        self._sums = np.zeros(len(self._columns))
         self._rows = 0
+        step.reset()
 
     def add(self, values: np.ndarray, sizes: np.ndarray) -> None:
         self._sums += sizes @ values.astype(np.float64)
@@ -74,7 +80,10 @@ class Means:
 
     def logs(self, prefix: str = "") -> Logs:
         rows = max(self._rows, 1)
-        return Logs({prefix + name: float(total) / rows for name, total in zip(self._names, self._sums, strict=True)})
+        found = {name: float(total) / rows for name, total in zip(self._columns, self._sums, strict=True)}
+        if len(self._step.names) > len(found):
+            found.update(self._step.running())
+        return Logs({prefix + name: found[name] for name in self._step.names})
 
 
 def batch_sizes(rows: int, batch_size: int, first: int, count: int) -> np.ndarray:
@@ -95,7 +104,7 @@ def run_batches(
 
     `after` hears of each chunk (examples done, means so far) and returns False to stop.
     """
-    means, batches, first = Means(step.names), -(-len(order) // batch_size), 0
+    means, batches, first = Means(step), -(-len(order) // batch_size), 0
     while first < batches:
         count = min(pace.count, batches - first)
         start = time.perf_counter()
@@ -208,15 +217,15 @@ class Loop:
             self.callbacks.call("on_batch_begin", batch, Logs())
             # Looked up each time: a callback may freeze a layer, and that changes the step.
             step = model.step("train")
-            means = means or Means(step.names)
+            means = means or Means(step)
             values = run(step)
             means.add(values[None], np.array([rows]))
-            numbers = dict(zip(step.names, values.tolist(), strict=True))
+            numbers = step.report(values.tolist())
             bar.advance(rows, means.logs() if bar.shown else {})
             self.callbacks.call("on_batch_end", batch, Logs(batch=batch, size=rows, **numbers))
             if model.stop_training:
                 return means, batch + 1 == count
-        return means or Means(["loss"]), True
+        return means or Means(model.step("train")), True
 
 
 class Fit(Loop):

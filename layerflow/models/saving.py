@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -27,6 +27,23 @@ _TFJS_METRICS = {
     "mean_absolute_error": "mae",
     "mean_absolute_percentage_error": "mape",
     "cosine_proximity": "cosine",
+}
+_TFJS_NAMES = {
+    "loss": {
+        registry.fold(name)
+        for name in (
+            "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error "
+            "squared_hinge hinge categorical_hinge logcosh categorical_crossentropy sparse_categorical_crossentropy "
+            "binary_crossentropy kullback_leibler_divergence poisson cosine_proximity"
+        ).split()
+    },
+    "metrics": {
+        registry.fold(name)
+        for name in (
+            "accuracy crossentropy binary_accuracy categorical_accuracy precision categorical_crossentropy "
+            "sparse_categorical_crossentropy mse mae mape cosine"
+        ).split()
+    },
 }
 
 
@@ -94,10 +111,27 @@ def training_config(model: Any) -> tuple[str, dict[str, Any]]:
             "config": {registry.camel_case(k): v for k, v in optimizer.get_config().items()},
         },
     }
-    if type(optimizer) in _TFJS_OPTIMIZERS and given["loss_weights"] is None and _plain_metrics(given["metrics"]):
+    weighted = given.get("weighted_metrics")
+    plain = given["loss_weights"] is None and weighted is None and _plain_metrics(given["metrics"])
+    if type(optimizer) in _TFJS_OPTIMIZERS and plain and _known_to_tfjs(written):
         return "trainingConfig", written
+    if weighted is not None:
+        written["weighted_metrics"] = _spread(weighted, _metric_name)
     api = "keras" if type(optimizer).__module__ == optimizers.__name__ else "tfjs"
     return OWN_TRAINING, {**written, "loss_weights": given["loss_weights"], "api": api}
+
+
+def _known_to_tfjs(written: Mapping[str, Any]) -> bool:
+    """Whether TF.js has all these losses and metrics: no objects, no names of Keras or of the user."""
+    names = {"loss": _leaves(written["loss"]), "metrics": _leaves(written["metrics"])}
+    return all(isinstance(n, str) and registry.fold(n) in _TFJS_NAMES[kind] for kind in names for n in names[kind])
+
+
+def _leaves(given: Any) -> list[Any]:
+    """Names and configurations of objects in nested lists and dicts by output."""
+    if isinstance(given, Mapping) and "class_name" not in given:
+        return [leaf for value in given.values() for leaf in _leaves(value)]
+    return [leaf for value in given for leaf in _leaves(value)] if isinstance(given, list) else [given]
 
 
 def _plain_metrics(given: Any) -> bool:
@@ -106,39 +140,47 @@ def _plain_metrics(given: Any) -> bool:
 
 
 def _spread(given: Any, name: Any) -> Any:
-    if isinstance(given, Mapping):
+    if isinstance(given, Mapping) and not {"class_name", "config"} <= set(given):
         return {key: _spread(value, name) for key, value in given.items()}
     return [_spread(value, name) for value in given] if isinstance(given, (list, tuple)) else name(given)
 
 
-def _loss_name(identifier: Any) -> str:
-    function = losses.get(identifier)
-    name = losses.name_of(function) or _registered_name(function)
-    if name is None:
-        raise SaveError(
-            f"the loss {getattr(function, '__name__', function)!r} has no name to save it by: register it with "
-            "lf.register_class, or save with include_optimizer=False."
-        )
-    return name
+def _loss_name(identifier: Any) -> Any:
+    found = losses.get(identifier)
+    if isinstance(found, losses.Loss):
+        return _described(found, losses.LOSS_CLASSES, "loss")
+    name = losses.name_of(found) or _registered_name(found)
+    return _nameless("loss", found) if name is None else name
 
 
-def _metric_name(identifier: Any) -> str:
+def _metric_name(identifier: Any) -> Any:
     if isinstance(identifier, str):
         short = {"acc": "accuracy", "ce": "crossentropy"}.get(metrics.key(identifier))
         if short:
             return short
-    function = metrics.get(identifier)
-    for names in (metrics.METRICS, losses.LOSSES):
-        name = getattr(function, "__name__", "")
-        if name in names and names.get(name) is function:
-            return _TFJS_METRICS.get(name, name)
-    name = _registered_name(function)
-    if name is None:
-        raise SaveError(
-            f"the metric {getattr(function, '__name__', function)!r} has no name to save it by: register it with "
-            "lf.register_class, or save with include_optimizer=False."
-        )
-    return name
+    found = metrics.get(identifier)
+    if isinstance(found, metrics.Metric):
+        return identifier if isinstance(identifier, str) else _described(found, metrics.METRIC_CLASSES, "metric")
+    name = metrics.name_of(found) or losses.name_of(found)
+    if name is not None:
+        return _TFJS_METRICS.get(name, name)
+    name = _registered_name(found)
+    return _nameless("metric", found) if name is None else name
+
+
+def _described(thing: Any, known: registry.Names, kind: str) -> dict[str, Any]:
+    """A loss or metric object as its class and configuration; a class of the user must be registered."""
+    name = thing.get_class_name()
+    if registry.custom(name) is not type(thing) and not (name in known and known.get(name) is type(thing)):
+        _nameless(kind, type(thing))
+    return registry.serialize_value(thing)
+
+
+def _nameless(kind: str, thing: Any) -> NoReturn:
+    raise SaveError(
+        f"the {kind} {getattr(thing, '__name__', thing)!r} has no name to save it by: register it with "
+        "lf.register_class, or save with include_optimizer=False."
+    )
 
 
 def _registered_name(function: Any) -> str | None:
@@ -255,6 +297,7 @@ def _restore_training(model: Any, found: artifacts.Artifacts) -> None:
             loss=written.get("loss"),
             metrics=written.get("metrics") or None,
             loss_weights=written.get("loss_weights"),
+            weighted_metrics=written.get("weighted_metrics"),
         )
     except LayerflowError as error:
         raise LoadError(

@@ -19,6 +19,7 @@ from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
+from layerflow.losses import Loss, spread
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
 
@@ -72,6 +73,26 @@ class Step:
         several = [f"{name}_loss" for name in self.model.output_names] if len(self.model.outputs) > 1 else []
         return ["loss", *several, *(key for entries in self.model.metrics for key, _ in entries)]
 
+    @property
+    def streaming(self) -> dict[str, Any]:
+        """The metrics that keep a state over batches, by name."""
+        compilation = self.model.compilation
+        return compilation.streaming if compilation else {}
+
+    @property
+    def columns(self) -> list[str]:
+        """What `run` and `run_many` give of each batch: `names` without the streaming metrics."""
+        streaming = self.streaming
+        return [name for name in self.names if name not in streaming]
+
+    def running(self) -> dict[str, Any]:
+        """The values of the streaming metrics over all batches since `reset`, by name."""
+        return {name: state.result() for name, state in self.model.compilation.states(self.mode).items()}
+
+    def reset(self) -> None:
+        """The streaming metrics of this mode begin anew."""
+        self.model.compilation.reset(self.mode)
+
     # --- graphs --------------------------------------------------------------
 
     def graph(
@@ -103,6 +124,8 @@ class Step:
                 self._update(record, results[0], grad_only)
             else:
                 record.updates.clear()
+            if not grad_only:
+                self._accumulate(outputs, labels, weights)
             return record.graph([*inputs, *labels, *weights], [self._number(r) for r in results])
 
     def _results(
@@ -112,8 +135,12 @@ class Step:
         model = self.model
         losses = []
         for i, (loss, label, output) in enumerate(zip(model.loss_functions, labels, outputs, strict=True)):
+            weight = weights[i] if weights else None
+            if isinstance(loss, Loss):
+                losses.append(loss(label, output, weight))
+                continue
             each = loss(label, output)
-            losses.append(ops.mean(self._weighted(each, weights[i]) if weights else each))
+            losses.append(ops.mean(each if weight is None else each * spread(weight, each)))
         factors = model.loss_weights or [1.0] * len(losses)
         total: Any = sum(
             (v if f == 1 else v * f for v, f in zip(losses[1:], factors[1:], strict=True)),
@@ -124,15 +151,19 @@ class Step:
         metrics = [
             ops.mean(metric(label, output))
             for entries, label, output in zip(model.metrics, labels, outputs, strict=True)
-            for _, metric in entries
+            for key, metric in entries
+            if key not in self.streaming
         ]
         return [total, *(losses if len(losses) > 1 else []), *metrics]
 
-    @staticmethod
-    def _weighted(each: Any, weight: Any) -> Any:
-        """Losses times sample weights; a weight a sample spreads over what the sample holds."""
-        missing = len(each.shape) - len(weight.shape)
-        return each * (ops.reshape(weight, (*weight.shape, *[1] * missing)) if missing > 0 else weight)
+    def _accumulate(self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any]) -> None:
+        """Records how the batch changes the states of the streaming metrics."""
+        model, compilation, streaming = self.model, self.model.compilation, self.streaming
+        for i, (entries, label, output) in enumerate(zip(model.metrics, labels, outputs, strict=True)):
+            for key, metric in entries:
+                if key in streaming:
+                    weight = weights[i] if weights and key in compilation.weighted else None
+                    compilation.state(self.mode, key, metric, output.shape).update(label, output, weight)
 
     @staticmethod
     def _number(value: Any) -> Any:
@@ -186,14 +217,25 @@ class Step:
         """One batch of all rows; in "train" mode the weights are updated.
 
         Returns:
-            One number a name of `names`: loss and metrics of this batch (before the update).
+            One number a name of `columns`: loss and metrics of this batch (before the update).
         """
-        return np.array(self.numbers(xs, ys, ws), config.floatx())
+        return np.array(self._numbers(xs, ys, ws), config.floatx())
 
     def numbers(
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
+    ) -> list[Any]:
+        """One batch as `run` does it: a Python number a name of `names`, of streaming metrics the running value."""
+        numbers = self._numbers(xs, ys, ws)
+        return list(self.report(numbers).values()) if self.streaming else numbers
+
+    def report(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """The numbers of a batch by name, with the running values of the streaming metrics, in the order of `names`."""
+        known = {**dict(zip(self.columns, numbers, strict=True)), **self.running()}
+        return {name: known[name] for name in self.names}
+
+    def _numbers(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None
     ) -> list[float]:
-        """As `run`, with the results as Python numbers."""
         if ws is None:
             results = self._directly([*xs, *ys], xs, ys)
             if results is not None:
@@ -228,7 +270,7 @@ class Step:
         """Batches `first` .. `first + count` in one native call; rows are taken in the order of `order` (int64).
 
         Returns:
-            [count, len(names)]: each batch's loss and metrics.
+            [count, len(columns)]: each batch's loss and metrics.
         """
         return self._run(xs, ys, ws, order, batch_size, first, count)
 

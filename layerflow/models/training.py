@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layerflow.callbacks import CallbackList, History, ProgressBar
-from layerflow.errors import DataError, ModelError, NotCompiledError
+from layerflow.errors import DataError, ModelError
 from layerflow.graph.tensor import Tensor, wrap
 from layerflow.layers.base import revision
 from layerflow.models import data_checks, fitting
-from layerflow.models.compilation import Compilation, input_slots, resolve, target_slots
+from layerflow.models.compilation import input_slots, resolve, target_slots
+from layerflow.models.compiled import Compiled
 from layerflow.models.fitting import Data
 from layerflow.models.step import Step
 from layerflow.registry import accepts_camel_case, positive, whole
@@ -30,7 +31,7 @@ class _Direct(NamedTuple):
     y_shape: tuple[int, ...]
 
 
-class Trainable:
+class Trainable(Compiled):
     """Mixin of models: training, evaluation and prediction through compiled steps.
 
     Every method but `predict` and `predict_on_batch` needs `compile` first.  A method that refuses its arguments
@@ -48,7 +49,6 @@ class Trainable:
     stop_training: bool = False
     _disposed: bool
     history: History | None = None
-    _compilation: Compilation | None = None
     _steps: dict[str, Any] | None = None
     _shortcuts: dict[str, _Direct | None] | None = None
     _steps_revision: int = -1
@@ -56,61 +56,31 @@ class Trainable:
     _fitting: bool = False
 
     @accepts_camel_case
-    def compile(self, optimizer: Any, loss: Any = None, metrics: Any = None, loss_weights: Any = None) -> None:
+    def compile(
+        self,
+        optimizer: Any,
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+    ) -> None:
         """Choose optimizer, loss and metrics.
 
         Args:
             optimizer: a name (then with the defaults of `lf.train`) or an optimizer of `lf.train` or `lf.optimizers`.
-            loss: a name or a function (y_true, y_pred) -> loss per example; one for all outputs, a list with one per
-                output, or a dict by output name.
-            metrics: names ("accuracy", "mse", ...) or functions like a loss; a list for all outputs, or a dict by name.
+            loss: a name, an object of `lf.losses` or a function (y_true, y_pred) -> loss per example; one for all
+                outputs, a list with one per output, or a dict by output name.
+            metrics: names ("accuracy", "mse", ...), functions like a loss, whose values are averaged over batches, or
+                streaming metrics of `lf.metrics`; a list for all outputs, or a dict by name.
             loss_weights: factors of the losses of several outputs, a list or a dict by name.
+            weighted_metrics: as `metrics`, but the sample and class weights count.
 
         Raises:
             UnknownNameError: an unknown name; the message says the nearest known one.
         """
-        compilation = resolve(self, optimizer, loss, metrics, loss_weights)
+        compilation = resolve(self, optimizer, loss, metrics, loss_weights, weighted_metrics)
         self._forget_steps()
         self._compilation = compilation
-
-    @property
-    def compiled(self) -> bool:
-        return self._compilation is not None
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer, None before compile; its `learning_rate` may be set at any time."""
-        return self._compilation.optimizer if self._compilation else None
-
-    @property
-    def loss(self) -> Any:
-        """The loss as given to compile."""
-        return self._compilation.given["loss"] if self._compilation else None
-
-    @property
-    def compile_arguments(self) -> dict[str, Any] | None:
-        """The arguments of compile as they were given (for saving), or None."""
-        return self._compilation.given if self._compilation else None
-
-    @property
-    def loss_functions(self) -> list[Any]:
-        return self._compilation.loss_functions if self._compilation else []
-
-    @property
-    def loss_weights(self) -> list[float] | None:
-        return self._compilation.loss_weights if self._compilation else None
-
-    @property
-    def metrics(self) -> list[list[Any]]:
-        """Per output the metrics as (key in the logs, function)."""
-        return self._compilation.metrics if self._compilation else []
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """Names of what training reports: `loss`, with several outputs `<output>_loss`, then the metrics."""
-        compilation = self._compiled_as("metrics_names")
-        several = [f"{name}_loss" for name in self.output_names] if len(self.outputs) > 1 else []
-        return ["loss", *several, *(key for entries in compilation.metrics for key, _ in entries)]
 
     def step(self, mode: str) -> Step:
         """The compiled step for "train", "test" or "predict": made at first use, anew when `trainable` changed."""
@@ -298,7 +268,8 @@ class Trainable:
     def _one_batch(self, mode: str, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
         self._compiled_as(f"{mode}_on_batch")
         data = self._data(x, y, sample_weight, class_weight)
-        return _numbers(self.step(mode).run(data.xs, data.ys, data.ws))
+        numbers = self.step(mode).numbers(data.xs, data.ys, data.ws)
+        return numbers[0] if len(numbers) == 1 else numbers
 
     @accepts_camel_case
     def _predict_options(self, batch_size: int | None = None, verbose: int = 0) -> dict[str, Any]:
@@ -366,14 +337,6 @@ class Trainable:
         call = step.numbers if mode == "train" else step.predict
         return _Direct(call, slots[0].dtype, shapes[0], shapes[-1])  # type: ignore[arg-type]
 
-    def _compiled_as(self, method: str) -> Compilation:
-        if self._compilation is None:
-            raise NotCompiledError(
-                f'model "{self.name}": {method} needs compile first, for example '
-                'model.compile(optimizer="sgd", loss="meanSquaredError").'
-            )
-        return self._compilation
-
 
 def _plain(array: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Whether the step can take the array as it is: type, layout, shape of an example, at least one of them."""
@@ -385,10 +348,6 @@ def _plain(array: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
         and array.shape[0] > 0
         and array.flags.c_contiguous
     )
-
-
-def _numbers(values: np.ndarray) -> Any:
-    return values.item() if len(values) == 1 else values.tolist()
 
 
 def _tensors(outputs: Sequence[np.ndarray]) -> Any:
