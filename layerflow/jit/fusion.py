@@ -279,7 +279,7 @@ class _Fusion:
                 place = access.canonical(index, source.shape)
                 if source in group.members and place != group.index_of(source, ranges):
                     return False
-                if source in overwritten and place != access.canonical(group.variables(ranges), source.shape):
+                if source in overwritten and place != group.index_of(source, ranges):
                     return False
         return True
 

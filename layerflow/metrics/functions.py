@@ -1,4 +1,4 @@
-"""Metrics as functions by name: (y_true, y_pred) -> a value per sample or a scalar.  Formulas and keys: INVENTORY 3.5."""
+"""Metrics as functions: (y_true, y_pred) -> a value per sample or a scalar.  Formulas and keys: INVENTORY 3.5."""
 
 from __future__ import annotations
 
