@@ -100,16 +100,17 @@ def get(identifier: Any) -> Callable[..., Any]:
     """The loss for a name (any spelling, or a short form such as "mse"), a configuration, or what is one already.
 
     Args:
-        identifier: a name; a `Loss`, or the class of one; a {class_name, config} mapping; or a function
-            (y_true, y_pred) -> loss per sample.
+        identifier: a name ("huber" is a function, the exact name of a class, "Huber", an object of it); a `Loss`, or
+            the class of one; a {class_name, config} mapping; or a function (y_true, y_pred) -> loss per sample.
 
     Raises:
         UnknownNameError: no such name; the message says the nearest.
     """
     if isinstance(identifier, str):
         found = registry.custom(identifier)
-        if found is None and identifier not in LOSSES and identifier in LOSS_CLASSES:
-            found = LOSS_CLASSES.get(identifier)
+        if found is None and identifier in LOSS_CLASSES:
+            cls = LOSS_CLASSES.get(identifier)
+            found = cls if identifier == cls.__name__ or identifier not in LOSSES else None
         return get(found) if found is not None else LOSSES.get(identifier)
     if isinstance(identifier, Mapping):
         return registry.construct(LOSS_CLASSES, identifier)

@@ -123,6 +123,13 @@ class Metric(registry.Configurable):
         return {**own, "name": self.name}
 
 
+class Values(np.ndarray):
+    """Several numbers of one metric (a score a class) that can be formatted like one, as progress bars do."""
+
+    def __format__(self, spec: str) -> str:
+        return "[" + " ".join(format(value, spec) for value in self.ravel().tolist()) + "]"
+
+
 def _array(value: Any) -> Any:
     """Data as the step has them: 32-bit integers, and arrays of Python numbers as float32."""
     if value is None:
@@ -152,8 +159,7 @@ class Running:
 
     def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Inside a trace: records the update.  Outside: does it."""
-        given = (y_true,) if y_pred is None else (y_true, y_pred)
-        new = self.metric.update(self._state(), *given, sample_weight)
+        new = self.metric.update(self._state(), y_true, y_pred, sample_weight)
         unknown = [name for name in new if name not in self.variables]
         if unknown:
             raise ArgumentError(
@@ -177,7 +183,7 @@ class Running:
         """The value now: a float, or an array where the metric has several."""
         with np.errstate(all="ignore"):
             value = np.asarray(self.metric.value({n: v.numpy() for n, v in self.variables.items()}))
-        return value.item() if value.ndim == 0 else value
+        return value.item() if value.ndim == 0 else value.view(Values)
 
     def reset(self) -> None:
         """Back to the first state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from layerflow.errors import ArgumentError, nearest
 from layerflow.models.data_checks import Slot
 
 Metric = tuple[str, Callable[..., Any]]
+MODES = ("train", "test")  # training and evaluation: streaming metrics have a state for each
 
 
 @dataclass(frozen=True)
@@ -25,28 +26,8 @@ class Compilation:
     loss_weights: list[float] | None
     metrics: list[list[Metric]]
     given: dict[str, Any]
-    weighted: frozenset[str] = frozenset()  # keys of the metrics that take the sample weights
-    running: dict[tuple[str, str], metrics.Running] = field(default_factory=dict)  # states by mode and key
-
-    @property
-    def streaming(self) -> dict[str, metrics.Metric]:
-        """The metrics that keep a state, by key."""
-        return {key: m for entries in self.metrics for key, m in entries if isinstance(m, metrics.Metric)}
-
-    def states(self, mode: str) -> dict[str, metrics.Running]:
-        """The states of the streaming metrics in "train" or "test", by key: those of the programs traced so far."""
-        return {key: state for (of, key), state in self.running.items() if of == mode}
-
-    def state(self, mode: str, key: str, metric: metrics.Metric, shape: tuple[int | None, ...]) -> metrics.Running:
-        """The state of a metric, made at first use; `shape` is that of its predictions."""
-        if (mode, key) not in self.running:
-            self.running[mode, key] = metrics.Running(metric, shape)
-        return self.running[mode, key]
-
-    def reset(self, mode: str) -> None:
-        """Streaming metrics begin anew."""
-        for state in self.states(mode).values():
-            state.reset()
+    weighted: frozenset[str]  # keys of the metrics that take the sample weights
+    running: dict[str, dict[str, metrics.Running]]  # by mode ("train", "test") the states of streaming metrics by key
 
     @property
     def loss_names(self) -> list[str]:
@@ -85,8 +66,19 @@ def resolve(
         loss_weights=_weights(loss_weights, names, model.name),
         metrics=keyed,
         given=given if weighted_metrics is None else {**given, "weighted_metrics": weighted_metrics},
+        running={mode: _states(keyed, shapes) for mode in MODES},
         weighted=frozenset(key for entries, own in zip(keyed, plain, strict=True) for key, _ in entries[len(own) :]),
     )
+
+
+def _states(keyed: list[list[Metric]], shapes: Sequence[tuple[int | None, ...]]) -> dict[str, metrics.Running]:
+    """A state for each streaming metric, by its key in the logs."""
+    return {
+        key: metrics.Running(found, shape)
+        for entries, shape in zip(keyed, shapes, strict=True)
+        for key, found in entries
+        if isinstance(found, metrics.Metric)
+    }
 
 
 def _losses(loss: Any, names: Sequence[str], model: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from layerflow.errors import NotCompiledError
+from layerflow.graph.variable import Variable
 from layerflow.models.compilation import Compilation
 
 
@@ -60,10 +61,21 @@ class Compiled:
         several = [f"{name}_loss" for name in self.output_names] if len(self.outputs) > 1 else []
         return ["loss", *several, *(key for entries in compilation.metrics for key, _ in entries)]
 
-    def reset_metrics(self) -> None:
-        """Streaming metrics begin anew; needed with `train_on_batch` only: `fit` and `evaluate` do it themselves."""
-        for mode in ("train", "test"):
-            self._compiled_as("reset_metrics").reset(mode)
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """What streaming metrics gather over batches, in training and in evaluation: part of a backup."""
+        running = self._compilation.running if self._compilation else {}
+        return [v for states in running.values() for state in states.values() for v in state.variables.values()]
+
+    def reset_metrics(self, mode: str | None = None) -> None:
+        """Empties what streaming metrics have gathered; `fit` and `evaluate` do so at the beginning of their epochs.
+
+        Args:
+            mode: "train" or "test", by default both.
+        """
+        for of, states in self._compiled_as("reset_metrics").running.items():
+            for state in states.values() if mode in (None, of) else ():
+                state.reset()
 
     def _compiled_as(self, method: str) -> Compilation:
         if self._compilation is None:

@@ -235,11 +235,13 @@ def combined(by_row: Sequence[Any], by_class: Sequence[Any], rows: int) -> list[
     """Both weights of each output multiplied; None when nobody weighs anything."""
     if all(weight is None for weight in (*by_row, *by_class)):
         return None
-    ones = np.ones(rows, np.float32)
-    return [
-        np.ascontiguousarray((ones if row is None else row) * (ones if klass is None else klass))
-        for row, klass in zip(by_row, by_class, strict=True)
-    ]
+    return [np.ascontiguousarray(_product(row, klass, rows)) for row, klass in zip(by_row, by_class, strict=True)]
+
+
+def _product(row: np.ndarray | None, klass: np.ndarray | None, rows: int) -> np.ndarray:
+    if row is None:
+        return np.ones(rows, np.float32) if klass is None else klass
+    return row if klass is None else row * klass.reshape(-1, *[1] * (row.ndim - 1))
 
 
 def sample_weights(given: Any, slots: Sequence[Slot], count: int) -> list[np.ndarray | None]:
@@ -247,6 +249,7 @@ def sample_weights(given: Any, slots: Sequence[Slot], count: int) -> list[np.nda
 
     Args:
         given: None; an array [count] for all outputs; a list per output or a dict by output name (None: no weights).
+            Where the loss has several values an example (steps of a sequence, pixels), it may have weights for each.
     """
     if given is None:
         return [None] * len(slots)
@@ -264,12 +267,17 @@ def sample_weights(given: Any, slots: Sequence[Slot], count: int) -> list[np.nda
 
 def _weights(given: Any, slot: Slot, count: int) -> np.ndarray:
     array = np.asarray(given)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.dtype.kind not in _NUMERIC or array.shape != (count,):
+    # The loss folds the last axis of an output: what is before it can be weighted.
+    values = None if slot.shape is None else slot.shape[:-1]
+    while array.ndim > 1 and array.shape[-1] == 1 and (values is None or array.ndim > 1 + len(values)):
+        array = array[..., 0]
+    inner = array.shape[1:]
+    fits = values is None or (len(inner) <= len(values) and _fits(inner, values[: len(inner)]))
+    if array.dtype.kind not in _NUMERIC or array.shape[:1] != (count,) or not fits:
+        wide = f", or {[count, *values]} for each of its values" if values else ""
         raise DataError(
-            f"{slot.place}: sample_weight must be {count} numbers, one per example, but is {array.dtype} of shape "
-            f"{list(array.shape)}."
+            f"{slot.place}: sample_weight must be {count} numbers, one per example{wide}, but is {array.dtype} of "
+            f"shape {list(np.shape(given))}."
         )
     array = np.ascontiguousarray(array, np.float32)
     if not _finite(array):

@@ -29,21 +29,15 @@ _TFJS_METRICS = {
     "cosine_proximity": "cosine",
 }
 _TFJS_NAMES = {
-    "loss": {
-        registry.fold(name)
-        for name in (
-            "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error "
-            "squared_hinge hinge categorical_hinge logcosh categorical_crossentropy sparse_categorical_crossentropy "
-            "binary_crossentropy kullback_leibler_divergence poisson cosine_proximity"
-        ).split()
-    },
-    "metrics": {
-        registry.fold(name)
-        for name in (
-            "accuracy crossentropy binary_accuracy categorical_accuracy precision categorical_crossentropy "
-            "sparse_categorical_crossentropy mse mae mape cosine"
-        ).split()
-    },
+    "loss": (
+        "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error "
+        "squared_hinge hinge categorical_hinge logcosh categorical_crossentropy sparse_categorical_crossentropy "
+        "binary_crossentropy kullback_leibler_divergence poisson cosine_proximity"
+    ).split(),
+    "metrics": (
+        "accuracy crossentropy binary_accuracy categorical_accuracy precision categorical_crossentropy "
+        "sparse_categorical_crossentropy mse mae mape cosine"
+    ).split(),
 }
 
 
@@ -124,7 +118,7 @@ def training_config(model: Any) -> tuple[str, dict[str, Any]]:
 def _known_to_tfjs(written: Mapping[str, Any]) -> bool:
     """Whether TF.js has all these losses and metrics: no objects, no names of Keras or of the user."""
     names = {"loss": _leaves(written["loss"]), "metrics": _leaves(written["metrics"])}
-    return all(isinstance(n, str) and registry.fold(n) in _TFJS_NAMES[kind] for kind in names for n in names[kind])
+    return all(name in _TFJS_NAMES[kind] for kind, found in names.items() for name in found)
 
 
 def _leaves(given: Any) -> list[Any]:

@@ -75,9 +75,9 @@ class Step:
 
     @property
     def streaming(self) -> dict[str, Any]:
-        """The metrics that keep a state over batches, by name."""
+        """The states of the metrics that gather over batches, by name."""
         compilation = self.model.compilation
-        return compilation.streaming if compilation else {}
+        return compilation.running.get(self.mode, {}) if compilation else {}
 
     @property
     def columns(self) -> list[str]:
@@ -87,11 +87,11 @@ class Step:
 
     def running(self) -> dict[str, Any]:
         """The values of the streaming metrics over all batches since `reset`, by name."""
-        return {name: state.result() for name, state in self.model.compilation.states(self.mode).items()}
+        return {name: state.result() for name, state in self.streaming.items()}
 
     def reset(self) -> None:
         """The streaming metrics of this mode begin anew."""
-        self.model.compilation.reset(self.mode)
+        self.model.reset_metrics(self.mode)
 
     # --- graphs --------------------------------------------------------------
 
@@ -158,12 +158,12 @@ class Step:
 
     def _accumulate(self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any]) -> None:
         """Records how the batch changes the states of the streaming metrics."""
-        model, compilation, streaming = self.model, self.model.compilation, self.streaming
+        model, streaming = self.model, self.streaming
         for i, (entries, label, output) in enumerate(zip(model.metrics, labels, outputs, strict=True)):
-            for key, metric in entries:
+            for key, _ in entries:
                 if key in streaming:
-                    weight = weights[i] if weights and key in compilation.weighted else None
-                    compilation.state(self.mode, key, metric, output.shape).update(label, output, weight)
+                    weight = weights[i] if weights and key in model.compilation.weighted else None
+                    streaming[key].update(label, output, weight)
 
     @staticmethod
     def _number(value: Any) -> Any:
