@@ -89,7 +89,8 @@ def register_class(cls: Any = None, name: str | None = None) -> Any:
     """Makes a class known by name, so that files that mention it can be loaded.  Usable as a decorator.
 
     Args:
-        cls: a Layer, Initializer, Regularizer, Constraint or Optimizer class.
+        cls: a class of layers, initializers, regularizers, constraints, optimizers, losses or metrics; or a function
+            that is a loss or a metric.
         name: the name in files; by default the class's `class_name()`.
 
     >>> @lf.register_class

@@ -77,6 +77,18 @@ def test_callbacks_of_batches_see_the_running_value():
     assert seen[1][1] == pytest.approx((seen[0][0] + seen[1][0]) / 2, rel=1e-5)
 
 
+def test_datasets_give_what_arrays_do():
+    x, y = data()
+    model = regression(M.R2Score(), "mae")
+    model.optimizer.learning_rate = 0.0
+    whole = model.evaluate(x, y, return_dict=True)
+    batches = lf.data.array([{"xs": a, "ys": b} for a, b in zip(x, y, strict=True)]).batch(32)
+    history = model.fit_dataset(batches, epochs=2, validation_data=batches, verbose=0).history
+    for name, value in whole.items():
+        assert history[name] == history["val_" + name] == pytest.approx([value, value], rel=1e-5)
+    assert model.evaluate_dataset(batches) == pytest.approx(list(whole.values()), rel=1e-5)
+
+
 def test_weighted_metrics_take_the_weights_and_metrics_do_not(mode):
     x, y = data()
     w = np.random.default_rng(0).uniform(0, 2, len(x)).astype(np.float32)

@@ -6,6 +6,7 @@ The one place where layers and jit meet.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,13 +74,13 @@ class Step:
         several = [f"{name}_loss" for name in self.model.output_names] if len(self.model.outputs) > 1 else []
         return ["loss", *several, *(key for entries in self.model.metrics for key, _ in entries)]
 
-    @property
+    @functools.cached_property
     def streaming(self) -> dict[str, Any]:
         """The states of the metrics that gather over batches, by name."""
         compilation = self.model.compilation
         return compilation.running.get(self.mode, {}) if compilation else {}
 
-    @property
+    @functools.cached_property
     def columns(self) -> list[str]:
         """What `run` and `run_many` give of each batch: `names` without the streaming metrics."""
         streaming = self.streaming
