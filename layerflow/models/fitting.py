@@ -61,16 +61,15 @@ class Pace:
 
 
 class Means:
-    """Means over batches, weighted by the number of examples in each; of streaming metrics the running values.
+    """Means over batches, weighted by the number of examples in each.
 
     Args:
-        step: its `names` are those of the logs, its `columns` those of the values; its metrics begin anew.
+        step: whose numbers they are; its `report` adds the values of streaming metrics, which begin anew.
     """
 
     def __init__(self, step: Any):
         self._step = step
-        self._columns = step.columns
-        self._sums = np.zeros(len(self._columns))
+        self._sums = np.zeros(len(step.columns))
         self._rows = 0
         step.reset()
 
@@ -80,10 +79,8 @@ class Means:
 
     def logs(self, prefix: str = "") -> Logs:
         rows = max(self._rows, 1)
-        found = {name: float(total) / rows for name, total in zip(self._columns, self._sums, strict=True)}
-        if len(self._step.names) > len(found):
-            found.update(self._step.running())
-        return Logs({prefix + name: found[name] for name in self._step.names})
+        means = (self._sums / rows).tolist()
+        return Logs({prefix + name: value for name, value in self._step.report(means).items()})
 
 
 def batch_sizes(rows: int, batch_size: int, first: int, count: int) -> np.ndarray:

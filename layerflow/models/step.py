@@ -212,6 +212,18 @@ class Step:
             "learning_rate": float(optimizer.learning_rate),
         }
 
+    def report(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """Numbers of `columns` and the running values of the streaming metrics, in the order of `names`."""
+        known = {**dict(zip(self.columns, numbers, strict=True)), **self.running()}
+        return {name: known[name] for name in self.names} if self.streaming else known
+
+    def results(
+        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
+    ) -> list[Any]:
+        """One batch as `run` does it: a number a name of `names`; of streaming metrics the running value."""
+        numbers = self.numbers(xs, ys, ws)
+        return list(self.report(numbers).values()) if self.streaming else numbers
+
     def run(
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
     ) -> np.ndarray:
@@ -220,23 +232,12 @@ class Step:
         Returns:
             One number a name of `columns`: loss and metrics of this batch (before the update).
         """
-        return np.array(self._numbers(xs, ys, ws), config.floatx())
+        return np.array(self.numbers(xs, ys, ws), config.floatx())
 
     def numbers(
-        self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
-    ) -> list[Any]:
-        """One batch as `run` does it: a Python number a name of `names`, of streaming metrics the running value."""
-        numbers = self._numbers(xs, ys, ws)
-        return list(self.report(numbers).values()) if self.streaming else numbers
-
-    def report(self, numbers: Sequence[float]) -> dict[str, Any]:
-        """The numbers of a batch by name, with the running values of the streaming metrics, in the order of `names`."""
-        known = {**dict(zip(self.columns, numbers, strict=True)), **self.running()}
-        return {name: known[name] for name in self.names}
-
-    def _numbers(
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None
     ) -> list[float]:
+        """As `run`, with the results as Python numbers."""
         if ws is None:
             results = self._directly([*xs, *ys], xs, ys)
             if results is not None:

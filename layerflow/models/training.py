@@ -268,7 +268,7 @@ class Trainable(Compiled):
     def _one_batch(self, mode: str, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
         self._compiled_as(f"{mode}_on_batch")
         data = self._data(x, y, sample_weight, class_weight)
-        numbers = self.step(mode).numbers(data.xs, data.ys, data.ws)
+        numbers = self.step(mode).results(data.xs, data.ys, data.ws)
         return numbers[0] if len(numbers) == 1 else numbers
 
     @accepts_camel_case
@@ -334,7 +334,7 @@ class Trainable(Compiled):
         if len(slots) != 1 or outputs != 1 or not known or not floats or any(slot.classes for slot in targets):
             return None
         step = self.step(mode)
-        call = step.numbers if mode == "train" else step.predict
+        call = step.results if mode == "train" else step.predict
         return _Direct(call, slots[0].dtype, shapes[0], shapes[-1])  # type: ignore[arg-type]
 
 
