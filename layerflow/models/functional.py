@@ -6,12 +6,12 @@ from typing import Any
 
 from layerflow.layers import LAYERS
 from layerflow.models import saving, topology_json
+from layerflow.models.array_training import ArrayTraining
 from layerflow.models.container import Container
-from layerflow.models.dataset_training import DatasetTraining
 from layerflow.registry import accepts_camel_case
 
 
-class Model(Container, DatasetTraining):
+class Model(Container, ArrayTraining):
     """A model of any acyclic graph of layers.
 
     >>> x = lf.input(shape=[784])
