@@ -6,9 +6,9 @@ import csv
 import importlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from layerflow.callbacks.base import BuiltIn
 from layerflow.callbacks.saving import EPOCH, Frequent
@@ -19,8 +19,8 @@ from layerflow.registry import whole
 class CSVLogger(BuiltIn):
     """Writes the values of each epoch as a line of a CSV file: `epoch`, then the names of the history.
 
-    The columns are settled by the first epoch: all metrics, those of validation too, and what other callbacks have added
-    to the logs.  A value that an epoch does not have is left empty.
+    The columns are settled by the first epoch: all metrics, those of validation too, and what other callbacks added to
+    the logs.  A value that an epoch does not have is left empty.
 
     Args:
         filename: the file; folders on the way are made.
@@ -35,7 +35,7 @@ class CSVLogger(BuiltIn):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ArgumentError(f"CSVLogger: separator must be one character, but is {separator!r}.")
         self.path, self.separator, self.append = Path(filename), separator, bool(append)
-        self._file: Any = None
+        self._file: TextIO | None = None
         self._columns: list[str] = []
         self._kept: int | None = None
 
@@ -45,9 +45,7 @@ class CSVLogger(BuiltIn):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> None:
         if self._file is None:
             self._open(logs)
-        row = [epoch, *(logs.get(name, "") for name in self._columns)]
-        csv.writer(self._file, delimiter=self.separator).writerow(row)
-        self._file.flush()
+        self._write([epoch, *(logs.get(name, "") for name in self._columns)])
 
     def on_train_end(self, logs: Mapping[str, Any]) -> None:
         if self._file is not None:
@@ -66,7 +64,12 @@ class CSVLogger(BuiltIn):
             validation = [f"val_{name}" for name in names] if self.params.get("do_validation") else []
             self._columns = [*names, *validation, *(n for n in logs if n not in {*names, *validation})]
         if self._file.tell() == 0:
-            csv.writer(self._file, delimiter=self.separator).writerow(["epoch", *self._columns])
+            self._write(["epoch", *self._columns])
+
+    def _write(self, row: Sequence[Any]) -> None:
+        assert self._file is not None
+        csv.writer(self._file, delimiter=self.separator).writerow(row)
+        self._file.flush()
 
     def get_state(self) -> Mapping[str, Any]:
         return {"bytes": None if self._file is None else self._file.tell(), "columns": self._columns}

@@ -132,9 +132,9 @@ class BackupAndRestore(Frequent):
     """Lets a training that was killed go on where it was, to the same bits.
 
     The backup holds all that decides what follows: weights, optimizer, random generators, position in the epoch and
-    order of the data, history, and the state of the other callbacks.  `fit` with the same arguments in a new process goes on
-    from it.  The file is replaced as a whole: at any moment there is a complete one.  Data that are a stream are read
-    again from their beginning up to the position: they must give the same each time.
+    order of the data, history, and the state of the other callbacks.  `fit` with the same arguments in a new process
+    goes on from it.  The file is replaced as a whole: at any moment there is a complete one.  Data that are a stream
+    are read again from their beginning up to the position: they must give the same each time.
 
     Args:
         backup_dir: folder of the backup, for this training alone.

@@ -29,7 +29,8 @@ def write(path: Path, tree: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_packed(tree, arrays, "state"))
     data = io.BytesIO()
-    np.savez(data, **{_TREE: np.frombuffer(text.encode(), np.uint8)}, **arrays)
+    arrays[_TREE] = np.frombuffer(text.encode(), np.uint8)
+    np.savez(data, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data.getvalue())
 

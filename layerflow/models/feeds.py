@@ -97,12 +97,13 @@ class ArrayFeed(Feed):
         goes_on: bool = True,
         argument: str = "steps",
     ):
-        self.data, self.batch_size, self.rows = data, batch_size, data.rows
+        self.data, self.size = data, batch_size
+        self.batch_size, self.rows = batch_size, data.rows
         self.in_pass = -(-data.rows // batch_size)
         if steps is not None and not goes_on and steps > self.in_pass:
             warnings.warn(f"{argument} is {steps}, but the data hold {self.in_pass} batches.", stacklevel=2)
             steps = None
-        self.steps = steps or self.in_pass
+        self.steps = self.per_epoch = steps or self.in_pass
         self.units = data.rows if steps is None else min(steps * batch_size, data.rows) if not goes_on else None
         if self.units is None:
             self.units, self.unit = self.steps, Feed.unit
@@ -114,7 +115,7 @@ class ArrayFeed(Feed):
         self._single: tuple[Any, Callable[[int], list[float]]] | None = None
 
     def begin_epoch(self) -> bool:
-        self._left = self.steps
+        self._left = self.per_epoch
         if not self._fixed:
             self._at = self.in_pass
         return True
@@ -142,13 +143,13 @@ class ArrayFeed(Feed):
         return first, count
 
     def run(self, step: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
-        data, size = self.data, self.batch_size
+        data, size = self.data, self.size
         first, count = self._next(most)
         values = step.run_many(data.xs, data.ys, data.ws, self._order, size, first, count)
         return values, batch_sizes(data.rows, size, first, count)
 
     def run_one(self, step: Any) -> tuple[int, list[float]]:
-        data, size = self.data, self.batch_size
+        data, size = self.data, self.size
         if self._single is None or self._single[0] is not step:
             self._single = (step, step.singles(data.xs, data.ys, data.ws, self._order, size))
         batch, _ = self._next(1)
@@ -162,14 +163,14 @@ class ArrayFeed(Feed):
         theirs = {name: state.get(name) for name in ours}
         if ours != theirs:
             raise DataError(f"the backup was made with {_listed(theirs)}, these data have {_listed(ours)}.")
-        if done > self.steps:
+        if done > self.per_epoch:
             raise DataError(f"the backup stands at batch {done} of an epoch, but an epoch has {self.steps} now.")
 
     def restore(self, state: Mapping[str, Any], done: int) -> None:
         if state["drawn"] is not None and self._order is not None:
             random.set_state(state["drawn"])
             self._begin_pass()
-        self._at, self._left = state["at"], self.steps - done
+        self._at, self._left = state["at"], self.per_epoch - done
 
 
 class StreamFeed(Feed):

@@ -171,6 +171,7 @@ class Loop:
         """An epoch batch by batch, because a callback listens to batches."""
         model, feed, callbacks, means = self.model, self.feed, self.callbacks, self.means
         begin, end = callbacks.of("on_batch_begin"), callbacks.of("on_batch_end")
+        known, names = None, []
         others = bool(callbacks.periodic or callbacks.watch_losses or self._yielding is not None)
         while feed.ready():
             batch = self.done
@@ -178,12 +179,14 @@ class Loop:
                 function(batch, Logs())
             # Looked up each time: a callback may freeze a layer, and that changes the step.
             step = model.step("train")
+            if step is not known:
+                known, names = step, step.names
             rows, values = feed.run_one(step)
             means.add_one(values, rows)
             self._after(values[:1] if others else (), 1)
             if bar.shown:
                 bar.advance(feed.units_done(rows, 1), means.logs())
-            logs = Logs(zip(step.names, values, strict=True))
+            logs = Logs(zip(names, values, strict=True))
             logs["batch"], logs["size"] = batch, rows
             for function in end:
                 function(batch, logs)
