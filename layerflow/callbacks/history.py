@@ -49,6 +49,13 @@ class History(Callback):
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
 
+    def get_state(self) -> Mapping[str, Any]:
+        return {"epoch": self.epoch, "history": dict(self.history)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.epoch = list(state["epoch"])
+        self.history = Logs({name: list(values) for name, values in state["history"].items()})
+
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from layerflow.graph.ops.random import generator, set_seed
+from layerflow.graph.ops.random import generator, get_state, set_seed, set_state
 
-__all__ = ["generator", "set_seed"]
+__all__ = ["generator", "get_state", "set_seed", "set_state"]

@@ -214,8 +214,8 @@ def write(
         raise SaveError(f"{file}: the description of the model cannot be written as JSON: {error}.") from None
     folder.mkdir(parents=True, exist_ok=True)
     if target not in before:
-        _replace(folder / target, data)
-    _replace(file, text.encode("utf-8"))
+        replace_file(folder / target, data)
+    replace_file(file, text.encode("utf-8"))
     for name in before - {target}:
         if _OWN_WEIGHTS.fullmatch(name):
             (folder / name).unlink(missing_ok=True)
@@ -251,7 +251,7 @@ def _referred(file: Path) -> set[str]:
         return set()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """The file holds `data` and is on the disk, or is as it was."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

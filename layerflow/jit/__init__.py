@@ -37,3 +37,10 @@ def run(
     if config.jit():
         return _pipeline().run(graph, arguments, scalars, captured or {})
     return interpret(graph, arguments, scalars, captured=captured)
+
+
+def singles(compiled: Any, arrays: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None) -> Any:
+    """A short way to run single batches of the same arrays: see `layerflow.jit.singles`; None where there is none."""
+    if isinstance(compiled, Interpreted):
+        return None
+    return importlib.import_module("layerflow.jit.singles").singles(compiled, arrays, batch_size, order)

@@ -287,18 +287,31 @@ class Direct:
         self.results = program._make_outputs(self.rows, self.rows, 1)
         advance, slots = program.module.advance, program.module.slots
         starts = [slots * t for t in range(program.threads)]
-        self.words: Any = table.reshape(-1).data
-        self.address = table.ctypes.data
-        self.alone = program.entry.alone
         for buffer in program.inputs:
             program._advance(buffer.op, 0, 0)
         self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
         self.output_words = [tuple(s + advance[b.op] for s in starts) for b in program.outputs]
+        self._find_words(starts)
+        program.current = self
+
+    def _find_words(self, starts: Sequence[int]) -> None:
+        """Where the numbers that change from call to call stand in the table, whose threads begin at `starts`."""
+        program = self.program
+        self.words: Any = program.table.reshape(-1).data
+        self.address = program.table.ctypes.data
+        self.alone = program.entry.alone
         used = {b.op.attrs["name"] for b in program.plan.buffers.values() if b.role == "scalar"}
         known = (("seed", SEED), ("step", STEP_BASE), ("iteration", ITERATION_BASE))
         self.counter_words = [(name, tuple(s + word for s in starts)) for name, word in known if name in used]
         self.floats = [(name, program._scalar_views[name]) for name, _, _ in program.scalar_names]
-        program.current = self
+
+    def _set_scalars(self, scalars: dict[str, float]) -> None:
+        words = self.words
+        for name, places in self.counter_words:
+            for at in places:
+                words[at] = scalars[name]
+        for name, view in self.floats:
+            view[0] = scalars[name]
 
     def __call__(self, arrays: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
         """Outputs of one batch.  Outputs without a batch axis are the same arrays at each call, overwritten."""
@@ -320,11 +333,7 @@ class Direct:
                     where = address_of(array)
                     for at in places:
                         words[at] = where
-            for name, places in self.counter_words:
-                for at in places:
-                    words[at] = scalars[name]
-            for name, view in self.floats:
-                view[0] = scalars[name]
+            self._set_scalars(scalars)
             if self.team == 1:
                 self.alone(self.address, 0, 1)
             else:

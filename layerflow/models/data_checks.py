@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import DataError
+from layerflow.models import frames
 
 _NUMERIC = "fiub"
 
@@ -119,6 +120,8 @@ def _parts(given: Any, slots: Sequence[Slot]) -> list[Any]:
     first, names = slots[0], [slot.name for slot in slots]
     if given is None:
         raise DataError(f"{first.owner}: {first.argument} is missing; give an array for {_listed(names)}.")
+    if len(slots) > 1:
+        given = frames.columns_as_dict(given, names)
     if isinstance(given, Mapping):
         unknown, missing = [n for n in given if n not in names], [n for n in names if n not in given]
         if unknown or missing:
@@ -155,6 +158,7 @@ def _listed(names: Sequence[Any]) -> str:
 
 def _numbers(given: Any, slot: Slot) -> np.ndarray:
     """A numeric array: floats and Python numbers are brought to the slot's type, integer arrays stay as they are."""
+    given = frames.as_array(given, slot.place, slot.argument)
     try:
         array = np.asarray(given)
     except ValueError as error:

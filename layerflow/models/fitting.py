@@ -3,286 +3,276 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from layerflow.callbacks import CallbackList, History, Logs, ProgressBar
+from layerflow.callbacks import CallbackList, EpochLine, History, Logs, ProgbarLogger, ProgressBar
 from layerflow.errors import DataError
-from layerflow.graph.ops.random import generator
+from layerflow.graph.ops import random
+from layerflow.models import snapshots
+from layerflow.models.batches import Means, Pace
+from layerflow.models.feeds import Feed
+from layerflow.models.measuring import measure
 
-# A batch to train on: the number of its examples, and a function that runs it with the step and returns the values.
-Batch = tuple[int, Callable[[Any], np.ndarray]]
-
-CHUNK_SECONDS = 0.03
-_GROWTH = 8
-
-
-@dataclass(frozen=True)
-class Data:
-    """Arrays that passed the checks: inputs, labels, weights of the examples per output (or None)."""
-
-    xs: list[np.ndarray]
-    ys: list[np.ndarray]
-    ws: list[np.ndarray] | None
-
-    @property
-    def rows(self) -> int:
-        return len(self.xs[0])
-
-    def part(self, first: int, last: int) -> Data:
-        """The examples [first, last), as views."""
-        ws = None if self.ws is None else [w[first:last] for w in self.ws]
-        return Data([x[first:last] for x in self.xs], [y[first:last] for y in self.ys], ws)
-
-    def split(self, fraction: float, owner: str) -> tuple[Data, Data]:
-        """All but the last `fraction` of the examples, and those."""
-        border = int(self.rows * (1 - fraction))
-        if not 0 < fraction < 1 or border in (0, self.rows):
-            raise DataError(
-                f"{owner}: validation_split={fraction} of {self.rows} examples leaves {border} to train on and "
-                f"{self.rows - border} to measure with; both sides need at least one."
-            )
-        return self.part(0, border), self.part(border, self.rows)
-
-
-class Pace:
-    """How many batches a native call runs, so that it returns after some 30 ms: the bar moves and Ctrl-C answers."""
-
-    def __init__(self) -> None:
-        self.count = 1
-
-    def record(self, count: int, seconds: float) -> None:
-        fitting = int(CHUNK_SECONDS * count / max(seconds, 1e-9))
-        self.count = max(1, min(fitting, _GROWTH * count))
-
-
-class Means:
-    """Means over batches, weighted by the number of examples in each.
-
-    Args:
-        step: whose numbers they are; its `report` adds the values of streaming metrics, which begin anew.
-    """
-
-    def __init__(self, step: Any):
-        self._step = step
-        self._sums = np.zeros(len(step.columns))
-        self._rows = 0
-        step.reset()
-
-    def add(self, values: np.ndarray, sizes: np.ndarray) -> None:
-        self._sums += sizes @ values.astype(np.float64)
-        self._rows += int(sizes.sum())
-
-    def logs(self, prefix: str = "") -> Logs:
-        rows = max(self._rows, 1)
-        means = (self._sums / rows).tolist()
-        return Logs({prefix + name: value for name, value in self._step.report(means).items()})
-
-
-def batch_sizes(rows: int, batch_size: int, first: int, count: int) -> np.ndarray:
-    """Examples in each of the batches first..first+count; the last one of an epoch may be smaller."""
-    starts = np.arange(first, first + count) * batch_size
-    return np.minimum(rows - starts, batch_size)
-
-
-def run_batches(
-    step: Any,
-    data: Data,
-    order: np.ndarray,
-    batch_size: int,
-    pace: Pace,
-    after: Callable[[int, Means], bool] = lambda rows, means: True,
-) -> Means:
-    """Run all batches natively, in chunks.
-
-    `after` hears of each chunk (examples done, means so far) and returns False to stop.
-    """
-    means, batches, first = Means(step), -(-len(order) // batch_size), 0
-    while first < batches:
-        count = min(pace.count, batches - first)
-        start = time.perf_counter()
-        values = step.run_many(data.xs, data.ys, data.ws, order, batch_size, first, count)
-        pace.record(count, time.perf_counter() - start)
-        sizes = batch_sizes(len(order), batch_size, first, count)
-        means.add(values, sizes)
-        first += count
-        if not after(int(sizes.sum()), means):
-            break
-    return means
-
-
-def evaluate(step: Any, data: Data, batch_size: int, bar: ProgressBar | None = None) -> Means:
-    """Means of loss and metrics over `data`, nothing changed."""
-
-    def show(rows: int, means: Means) -> bool:
-        if bar is not None:
-            bar.advance(rows, means.logs())
-        return True
-
-    return run_batches(step, data, np.arange(data.rows), batch_size, Pace(), show)
-
-
-def as_result(logs: Logs, return_dict: bool) -> Any:
-    """What evaluation returns: a float, with several values a list of them, or a dict."""
-    if return_dict:
-        return logs
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values
+YIELD_AUTO = 0.125  # seconds between two calls of on_yield
 
 
 class Loop:
-    """Epochs with their events, for any source of batches; what a source adds is in `_train_epoch`.
+    """One call of `fit` or `fit_dataset`: epochs with their events, on the batches of a feed.
 
     Args:
         model: offers step(mode) and stop_training.
-        settings: epochs, initial_epoch, verbose, and what the source needs.
+        feed: the batches.
+        settings: epochs, initial_epoch, verbose, validation_freq, yield_every, and what callbacks see besides.
         callbacks: what the user gave.
-        validate: measures with the "test" step after each epoch, or None.
+        validation: the batches to measure with after an epoch, or None.
+        validation_data: as the user gave it, for callbacks.
+
+    Attributes:
+        epoch, done: the epoch, and how many of its batches have been trained on.
+        batches: trained on over all epochs.
+        measured: the values of the validation of this epoch, once it was made.
+        interrupted: whether Ctrl-C or a cancelled task ended the training.
     """
 
     def __init__(
         self,
         model: Any,
+        feed: Feed,
         settings: Mapping[str, Any],
-        callbacks: CallbackList,
-        validate: Callable[[Any], Means] | None,
+        callbacks: Any,
+        validation: Feed | None = None,
+        validation_data: Any = None,
     ):
-        self.model, self.settings, self.callbacks, self.validate = model, settings, callbacks, validate
+        self.model, self.feed, self.settings = model, feed, settings
+        self.validation, self.validation_data = validation, validation_data
         self.history = History()
+        self.callbacks = CallbackList(callbacks, settings["verbose"], [self.history])
+        self.epoch: int = settings["initial_epoch"]
+        self.done = self.batches = 0
+        self.means = Means(["loss"])
+        self.measured: Logs | None = None
+        self.interrupted = False
+        self.pace = Pace()
+        self._logs = Logs()
+        self._again: Mapping[str, Any] | None = None
+        self._yielding = _seconds(settings["yield_every"]) if self.callbacks.listens("on_yield") else None
+        self._yielded = time.perf_counter()
+        forced = any(isinstance(callback, ProgbarLogger) for callback in self.callbacks.callbacks)
+        self._verbose = 1 if forced else settings["verbose"]
+
+    # --- training ------------------------------------------------------------
 
     def run(self) -> History:
         """Trains; Ctrl-C ends it with the history of the finished epochs."""
-        model, settings, params = self.model, self.settings, self._params()
-        self.callbacks.set(model, params)
-        self.history.set_model(model)
-        self.history.set_params(params)
-        model.stop_training = False
+        model = self.model
+        self.callbacks.set(model, self.params(), self, self.validation_data)
+        model.history = self.history
+        model.stop_training = self.interrupted
         try:
             self.callbacks.call("on_train_begin", Logs())
-            for epoch in range(settings["initial_epoch"], settings["epochs"]):
-                self._epoch(epoch)
-                if model.stop_training:
-                    break
+            while self.epoch < self.settings["epochs"] and not model.stop_training:
+                self._epoch()
         except KeyboardInterrupt:
-            self.history.interrupted = True
-        self.callbacks.call("on_train_end", Logs())
+            self.interrupted = True
+        self.history.interrupted = self.interrupted
+        self.callbacks.call("on_train_end", self._logs)
         return self.history
 
-    def _params(self) -> dict[str, Any]:
+    def cancel(self) -> None:
+        """Ends the training after the batches that are running."""
+        self.interrupted = self.model.stop_training = True
+
+    def params(self) -> dict[str, Any]:
         """What callbacks see as `params`."""
         return {
             **self.settings,
-            "do_validation": self.validate is not None,
+            "samples": self.feed.rows,
+            "steps": self.feed.steps,
+            "batch_size": self.feed.batch_size,
+            "do_validation": self.validation is not None,
             "metrics": self.model.metrics_names,
         }
 
-    def _bar(self, title: str) -> ProgressBar:
-        """The progress bar of an epoch; it hears how many examples are done."""
-        raise NotImplementedError(f"{type(self).__name__} must define _bar(title).")
-
-    def _train_epoch(self, bar: ProgressBar) -> tuple[Means, bool]:
-        """Trains on all batches of an epoch.
-
-        Returns:
-            Means of the values, and whether the epoch came to its end.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define _train_epoch(bar).")
-
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self) -> None:
+        if self._again is None and not self.feed.begin_epoch():
+            self.model.stop_training = True
+            return
+        epoch = self.epoch
         self.callbacks.call("on_epoch_begin", epoch, Logs())
-        bar = self._bar(f"Epoch {epoch + 1}/{self.settings['epochs']}")
-        logs = Logs()
+        self._begin_batches()
+        bar, logs = self._bar(), Logs()
         try:
-            means, finished = self._train_epoch(bar)
-            logs.update(means.logs())
-            if self.validate is not None and finished:
-                logs.update(self.validate(self.model.step("test")).logs("val_"))
+            with_events = self.callbacks.per_batch
+            (self._each_batch if with_events else self._runs_of_batches)(bar)
+            whole = self._is_whole()
+            logs.update(self.means.logs())
+            if whole:
+                self._measure()
+            logs.update(self.measured or {})
+            if not self.feed.end_epoch(self.model.stop_training):
+                self.model.stop_training = True
         finally:
             bar.close(logs)
-        self.history.on_epoch_end(epoch, logs)
+        self._maybe_yield(epoch, self.done - 1, logs, "epoch")
+        # Counted before the last event: who saves the position there means the beginning of the next epoch.
+        self.epoch, self.done, self._logs = epoch + 1, 0, logs
         self.callbacks.call("on_epoch_end", epoch, logs)
 
-    def _each(self, batches: Iterable[Batch], count: int | None, bar: ProgressBar) -> tuple[Means, bool]:
-        """Trains batch by batch, with the events of batches; `count` is their number, None if nobody knows it."""
-        model = self.model
-        means: Means | None = None
-        for batch, (rows, run) in enumerate(batches):
-            self.callbacks.call("on_batch_begin", batch, Logs())
+    def _begin_batches(self) -> None:
+        """The state in which the batches of an epoch begin, or in which a resumed epoch goes on."""
+        if self._again is None:
+            # The place where what metrics gather over batches is emptied.
+            step = self.model.step("train")
+            step.reset()
+            self.means, self.measured, self.done = Means(step.columns, step.report), None, 0
+        else:
+            # Once more after on_epoch_begin, in which callbacks may have drawn numbers or set the learning rate.
+            snapshots.restore_moving(self.model, self._again)
+            self._again = None
+
+    def _is_whole(self) -> bool:
+        """Whether the epoch came to its end: a stop that falls on its last batch broke nothing off."""
+        return not self.model.stop_training or self.done == self.feed.steps
+
+    def _bar(self) -> ProgressBar:
+        title, verbose = f"Epoch {self.epoch + 1}/{self.settings['epochs']}", self._verbose
+        if verbose == 2:
+            return EpochLine(title)
+        bar = ProgressBar(verbose == 1, title, self.feed.units, self.feed.unit)
+        if self.done:
+            bar.advance(self.feed.units_done(self.means.rows, self.done), {})
+        return bar
+
+    def _runs_of_batches(self, bar: ProgressBar) -> None:
+        """An epoch of native runs of many batches, as long as nobody wants to hear in between."""
+        model, feed, callbacks = self.model, self.feed, self.callbacks
+        while feed.ready():
+            step = model.step("train")
+            most = min(self.pace.count, callbacks.until_periodic(self.batches))
+            start = time.perf_counter()
+            values, sizes = feed.run(step, most)
+            self.pace.record(len(sizes), time.perf_counter() - start)
+            self.means.add(values, sizes)
+            self._after(values[:, 0], len(sizes))
+            rows = int(sizes.sum())
+            bar.advance(feed.units_done(rows, len(sizes)), self.means.logs() if bar.shown else {})
+
+            def logs(rows: int = int(sizes[-1]), last: np.ndarray = values[-1], step: Any = step) -> Logs:
+                return Logs(batch=self.done - 1, size=rows, **step.report(last.tolist()))
+
+            callbacks.call_periodic(self.batches, self.done - 1, logs)
+            self._maybe_yield(self.epoch, self.done - 1, logs, "batch")
+            if model.stop_training:
+                break
+
+    def _each_batch(self, bar: ProgressBar) -> None:
+        """An epoch batch by batch, because a callback listens to batches."""
+        model, feed, callbacks, means = self.model, self.feed, self.callbacks, self.means
+        begin, end = callbacks.of("on_batch_begin"), callbacks.of("on_batch_end")
+        others = bool(callbacks.periodic or callbacks.watch_losses or self._yielding is not None)
+        while feed.ready():
+            batch = self.done
+            for function in begin:
+                function(batch, Logs())
             # Looked up each time: a callback may freeze a layer, and that changes the step.
             step = model.step("train")
-            means = means or Means(step)
-            values = run(step)
-            means.add(values[None], np.array([rows]))
-            numbers = step.report(values.tolist())
-            bar.advance(rows, means.logs() if bar.shown else {})
-            self.callbacks.call("on_batch_end", batch, Logs(batch=batch, size=rows, **numbers))
+            rows, values = feed.run_one(step)
+            means.add_one(values, rows)
+            self._after(values[:1] if others else (), 1)
+            if bar.shown:
+                bar.advance(feed.units_done(rows, 1), means.logs())
+            logs = Logs(step.report(values))
+            logs["batch"], logs["size"] = batch, rows
+            for function in end:
+                function(batch, logs)
+            if others:
+                callbacks.call_periodic(self.batches, batch, lambda logs=logs: logs)
+                self._maybe_yield(self.epoch, batch, lambda logs=logs: logs, "batch")
             if model.stop_training:
-                return means, batch + 1 == count
-        return means or Means(model.step("train")), True
+                break
+
+    def _after(self, losses: Any, count: int) -> None:
+        """`count` more batches have been trained on; validation comes before the event of the last one of an epoch."""
+        first = self.done
+        self.done += count
+        self.batches += count
+        for look in self.callbacks.watch_losses:
+            look(self.epoch, first, np.asarray(losses))
+        if self.feed.measures_early and self.done == self.feed.steps:
+            self._measure()
+
+    # --- validation ----------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Validates, if this epoch is one to validate and it has not been done."""
+        feed = self.validation
+        if feed is not None and self.measured is None and _due(self.settings["validation_freq"], self.epoch):
+            self.measured = measure(self.model, feed, self.callbacks).logs("val_")
+
+    def _maybe_yield(self, epoch: int, batch: int, logs: Any, event: str) -> None:
+        """Calls on_yield, if it is time for it."""
+        if self._yielding is None:
+            return
+        now = time.perf_counter()
+        if self._yielding == event or (not isinstance(self._yielding, str) and now - self._yielded >= self._yielding):
+            self._yielded = now
+            self.callbacks.call("on_yield", epoch, batch, logs() if callable(logs) else logs)
+
+    # --- position ------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how the training goes on, as a tree of numbers, text and arrays."""
+        return {
+            "layerflow_training": 1,
+            **{name: getattr(self, name) for name in ("epoch", "done", "batches", "measured")},
+            "stop": bool(self.model.stop_training),
+            "means": self.means.state(),
+            "logs": dict(self._logs),
+            "feed": self.feed.state(),
+            "validation": None if self.validation is None else self.validation.state(),
+            "callbacks": [[type(c).__name__, c.get_state()] for c in self.callbacks.callbacks],
+            **snapshots.of_model(self.model),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave, in a training of the same model on the same data.
+
+        Raises:
+            DataError, ArgumentError: of another model, other data or other callbacks; nothing has changed then.
+        """
+        if state.get("layerflow_training") != 1:
+            raise DataError("this is no state of a training.")
+        self.feed.check(state["feed"], state["done"])
+        snapshots.restore_model(self.model, state)
+        # By class, in order: a callback that is new starts anew, what is kept of one that is gone is left.
+        left = list(state["callbacks"])
+        for callback in self.callbacks.callbacks:
+            found = next((entry for entry in left if entry[0] == type(callback).__name__), None)
+            if found is not None:
+                left.remove(found)
+                if found[1] is not None:
+                    callback.set_state(found[1])
+        self.epoch, self.done, self.batches = state["epoch"], state["done"], state["batches"]
+        self.measured = None if state["measured"] is None else Logs(state["measured"])
+        self.means, self._logs = Means.of(state["means"], self.model.step("train").report), Logs(state["logs"])
+        self.feed.restore(state["feed"], self.done)
+        if self.validation is not None and state["validation"] is not None:
+            self.validation.restore(state["validation"], 0)
+        random.set_state(state["random"])
+        self.model.stop_training = state["stop"]
+        self._again = state if self.done else None
 
 
-class Fit(Loop):
-    """One call of `fit` on checked data.
+def _due(frequency: Any, epoch: int) -> bool:
+    """Whether the epoch is validated: every so many epochs, or those listed (numbers from 1)."""
+    return (epoch + 1) % frequency == 0 if isinstance(frequency, int) else epoch + 1 in frequency
 
-    Args:
-        model, settings, callbacks: see Loop; the settings also hold batch_size, validation_batch_size, shuffle.
-        train: the data to train on.
-        validation: data to measure after each epoch, or None.
-    """
 
-    def __init__(
-        self, model: Any, train: Data, validation: Data | None, settings: Mapping[str, Any], callbacks: CallbackList
-    ):
-        def validate(step: Any) -> Means:
-            assert validation is not None
-            return evaluate(step, validation, settings["validation_batch_size"])
-
-        super().__init__(model, settings, callbacks, None if validation is None else validate)
-        self.train = train
-        self.order = np.arange(train.rows)
-        self.pace = Pace()
-
-    @property
-    def _batches(self) -> int:
-        return -(-self.train.rows // self.settings["batch_size"])
-
-    def _params(self) -> dict[str, Any]:
-        return {**super()._params(), "samples": self.train.rows, "steps": self._batches}
-
-    def _bar(self, title: str) -> ProgressBar:
-        return ProgressBar(self.settings["verbose"] > 0, title, self.train.rows)
-
-    def _train_epoch(self, bar: ProgressBar) -> tuple[Means, bool]:
-        if self.settings["shuffle"]:
-            generator().shuffle(self.order)
-        if self.callbacks.per_batch:
-            return self._each(self._single_batches(), self._batches, bar)
-        return self._chunks(bar)
-
-    def _chunks(self, bar: ProgressBar) -> tuple[Means, bool]:
-        """An epoch of native loops."""
-        done = 0
-
-        def after(rows: int, means: Means) -> bool:
-            nonlocal done
-            done += rows
-            bar.advance(rows, means.logs() if bar.shown else {})
-            return not self.model.stop_training
-
-        step = self.model.step("train")
-        means = run_batches(step, self.train, self.order, self.settings["batch_size"], self.pace, after)
-        return means, done == self.train.rows
-
-    def _single_batches(self) -> Iterator[Batch]:
-        """An epoch batch by batch, because a callback listens to batches."""
-        data, size = self.train, self.settings["batch_size"]
-
-        def run(batch: int, step: Any) -> np.ndarray:
-            return step.run_many(data.xs, data.ys, data.ws, self.order, size, batch, 1)[0]
-
-        for batch, rows in enumerate(batch_sizes(data.rows, size, 0, self._batches).tolist()):
-            yield rows, partial(run, batch)
+def _seconds(yield_every: Any) -> Any:
+    """The period of on_yield in seconds, or its event."""
+    if yield_every in ("batch", "epoch"):
+        return yield_every
+    return YIELD_AUTO if yield_every == "auto" else yield_every / 1000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from layerflow.graph.ops.primitive import placeholder
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
+from layerflow.jit import singles as make_singles
 from layerflow.losses import Loss, spread
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
@@ -287,6 +288,31 @@ class Step:
         for at, column in enumerate(columns):
             out[:, at] = column
         return out
+
+    def singles(
+        self,
+        xs: Sequence[np.ndarray],
+        ys: Sequence[np.ndarray],
+        ws: Sequence[np.ndarray] | None,
+        order: np.ndarray | None,
+        batch_size: int,
+    ) -> Callable[[int], list[float]]:
+        """A function from the number of a batch to its results: as `run_many` with a count of 1, but faster."""
+        arrays = [native(a) for a in (*xs, *ys, *(ws or ()))]
+        n, m = len(xs), len(ys)
+        program = self.program(arrays[:n], arrays[n : n + m], arrays[n + m :])
+        short = make_singles(program, arrays, batch_size, order)
+        if short is None:
+            return lambda batch: self._run(xs, ys, ws, order, batch_size, batch, 1)[0].tolist()
+        trained = self.model.optimizer if self.mode == "train" else None
+
+        def run(batch: int) -> list[float]:
+            results = short(batch, self._scalars())
+            if trained is not None:
+                trained.iterations += 1
+            return [result.item() for result in results]
+
+        return run
 
     def predict(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for all rows."""

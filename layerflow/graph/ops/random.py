@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,18 @@ def generator() -> np.random.Generator:
 def seed_value() -> int:
     """The seed of graph random numbers."""
     return _state["seed"]
+
+
+def get_state() -> dict[str, Any]:
+    """Everything that decides which random numbers come next, as numbers and text; for `set_state`."""
+    return {**_state, "generator": _state["generator"].bit_generator.state}
+
+
+def set_state(state: Mapping[str, Any]) -> None:
+    """Goes on as after `get_state`, in another process too."""
+    made = np.random.default_rng(0)
+    made.bit_generator.state = state["generator"]
+    _state.update({**state, "generator": made})
 
 
 def next_step() -> int:
