@@ -214,8 +214,11 @@ class Step:
 
     def report(self, numbers: Sequence[float]) -> dict[str, Any]:
         """Numbers of `columns` and the running values of the streaming metrics, in the order of `names`."""
-        known = {**dict(zip(self.columns, numbers, strict=True)), **self.running()}
-        return {name: known[name] for name in self.names} if self.streaming else known
+        known: dict[str, Any] = dict(zip(self.columns, numbers, strict=True))
+        if not self.streaming:
+            return known
+        known.update(self.running())
+        return {name: known[name] for name in self.names}
 
     def results(
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray], ws: Sequence[np.ndarray] | None = None
