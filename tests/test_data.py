@@ -103,6 +103,8 @@ def test_batches_stack_structures(elements, expected):
         (lambda: list(data.generator(lambda: 3)), lf.errors.ArgumentError, "returned int; use yield"),
         (lambda: data.array(iter([1])), lf.errors.ArgumentError, "use lf.data.generator for iterators"),
         (lambda: data.array({"a": 1}), lf.errors.ArgumentError, "lf.data.zip for a dict"),
+        (lambda: data.array({}), lf.errors.ArgumentError, "an empty one"),
+        (lambda: data.array({"a": X, "b": X[1:]}), lf.errors.ArgumentError, r"'a': \[50, 4\], 'b': \[49, 4\]"),
         (lambda: data.zip({}), lf.errors.ArgumentError, "not empty, got dict"),
         (lambda: data.zip({"xs": np.ones(3)}), lf.errors.ArgumentError, "got ndarray"),
         (lambda: numbers().batch(0), lf.errors.ArgumentError, r"batch\(\): size must be a whole number of at least 1"),
@@ -114,7 +116,7 @@ def test_batches_stack_structures(elements, expected):
         (
             lambda: list(data.array([{"a": [1]}, {"a": [1, 2]}]).batch(2)),
             lf.errors.DataError,
-            r"shapes \[1\] and \[2\] cannot be stacked \(in element\['a'\]\)",
+            r"element 0 is of shape \[1\], element 1 of shape \[2\] \(at element\['a'\]\)",
         ),
         (lambda: list(data.array([{"a": 1}, {"b": 1}]).batch(2)), lf.errors.DataError, "differ in their keys"),
         (lambda: list(data.array([(1,), (1, 2)]).batch(2)), lf.errors.DataError, "differ in length"),
