@@ -12,8 +12,16 @@ import numpy as np
 from layerflow.errors import ArgumentError, DataError, UnknownArgumentError, nearest
 from layerflow.registry import fold
 
-# What a column may be declared as; "number" is what is found by itself.
-DTYPES = ("float32", "float64", "int32", "int64", "bool", "string")
+# What a column may be declared as; "number" is also found by itself, and means Python floats.
+DTYPES = ("number", "float32", "int32", "int64", "bool", "string")
+_WORDS = {
+    "str": "string",
+    "object": "string",
+    "boolean": "bool",
+    "float": "number",
+    "float64": "number",
+    "int": "int64",
+}
 _TRUTH = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -23,7 +31,7 @@ class Column:
 
     Attributes:
         name: in the header.
-        kind: one of DTYPES, "number" (float64, a Python float in single elements), or "" until cells have been seen.
+        kind: one of DTYPES, or "" until cells have been seen.
         required: whether an empty cell is an error.
         default: what an empty cell means, or None.
         is_label: whether it belongs to `ys`.
@@ -69,24 +77,25 @@ class Column:
             if self.kind == "bool":
                 return np.array([_TRUTH[cell.strip().lower()] for cell in cells])
             values = np.fromiter(map(float, cells), np.float64, len(cells))
-            if self.kind.startswith("int"):
-                return self._whole(values, cells, row)
         except (ValueError, KeyError):
             raise self._wrong(cells, row) from None
+        if self.kind.startswith("int"):
+            return self._whole(values, cells, row)
         return values if self.kind == "number" else values.astype(self.kind)
 
     def seen(self, cells: Sequence[str]) -> Column:
         """This column, its kind found from the cells if it was not declared: numbers if all are, else text."""
         if self.kind:
             return self
-        kind = "number" if all(_is_number(cell) for cell in cells if cell) else "string"
+        texts = cells if self.default is None else [*cells, str(self.default)]
+        kind = "number" if all(_is_number(cell) for cell in texts if cell) else "string"
         return Column(self.name, kind, self.required, self.default, self.is_label)
 
     def _completed(self, cells: Sequence[str], row: int) -> list[str]:
         """The cells with something in place of empty ones."""
         if self.default is not None:
             filler = str(self.default)
-        elif self.required or self.is_label or self.kind not in ("number", "float32", "float64", "string"):
+        elif self.required or self.is_label or self.kind not in ("number", "float32", "string"):
             why = "required" if self.required else "a label" if self.is_label else f"of dtype {self.kind}"
             raise DataError(
                 f'csv(): row {row + list(cells).index("")}, column "{self.name}" is empty, but the column is {why}. '
@@ -125,7 +134,7 @@ def _is_number(cell: str) -> bool:
 
 def _kind(name: str, dtype: Any) -> str:
     word = dtype if isinstance(dtype, str) else "string" if dtype is str else np.dtype(dtype).name
-    word = {"str": "string", "object": "string", "boolean": "bool", "float": "float32", "int": "int32"}.get(word, word)
+    word = _WORDS.get(word, word)
     if word not in DTYPES:
         raise ArgumentError(f'csv(): column "{name}" cannot be of dtype {dtype!r}.{nearest(str(dtype), DTYPES)}')
     return word

@@ -77,8 +77,9 @@ def array(items: Any) -> Dataset:
     """A dataset of the items of a list or tuple, or of the rows of an array.
 
     Args:
-        items: a list or tuple of elements, or anything with a length and numbered items; an array [rows, ...]; a dict of arrays (nested, if need be), whose rows are
-            dicts; a pandas or polars frame, whose rows are dicts by column.
+        items: a list or tuple of elements, or anything with a length and numbered items; an array [rows, ...]; a dict
+            of arrays (nested, if need be), whose rows are dicts; a pandas or polars frame, whose rows are dicts by
+            column.
 
     Raises:
         ArgumentError: something else; arrays that differ in length.
