@@ -54,8 +54,8 @@ def csv(
         has_header: whether the first row holds names.
         column_names: names in place of those of the header; needed if there is none.
         column_configs: settings of columns by name: `dtype` (number, float32, int32, int64, bool, string; int
-            rounds down, bool is true, false, 1, 0), `default` (what an empty cell means), `required` (an empty cell is an
-            error), `is_label` (the column belongs to `ys`, and must not be empty).
+            rounds down, bool is true, false, 1, 0), `default` (what an empty cell means), `required` (an empty cell is
+            an error), `is_label` (the column belongs to `ys`, and must not be empty).
         configured_columns_only: leave out columns without an entry in column_configs.
         delimiter: a character between cells.
         delim_whitespace: cells are separated by blanks and tabs, any number of them.
