@@ -128,9 +128,9 @@ class Prefetching:
         asked = time.perf_counter()
         kind, element, begun, ready = self._shared.made.get()
         if kind == "element":
-            self._shared.room.put(True)
             if self._trace is not None:
                 self._trace.add(begun, ready, asked, time.perf_counter())
+            self._shared.room.put(True)
             return element
         self._ended = True
         if kind == "error":

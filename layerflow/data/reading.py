@@ -45,7 +45,7 @@ class Source:
         """The lines with their ends, which stay as they are.  The file is closed at the end, or with the iterator."""
         file = self._open()
         try:
-            for line in file:  # `yield from` would close the file together with this generator
+            for line in file:  # noqa: UP028 - `yield from` would close the file together with this generator
                 yield line
         except UnicodeDecodeError as error:
             noted(error, f'{self._caller}: "{self.name}" is not {self._encoding}; say with encoding what it is.')
