@@ -163,6 +163,7 @@ class Loop:
                     break
         except KeyboardInterrupt:
             self.history.interrupted = True
+        model.optimizer.finalize_variable_values(model.trainable_weights)
         self.callbacks.call("on_train_end", Logs())
         return self.history
 
