@@ -51,7 +51,7 @@ def test_trajectory(number, mode):
     path = replay(name, arguments)
     for i in range(len(STARTS)):
         np.testing.assert_allclose(
-            np.stack([weights[i] for weights in path]), STORED[f"path_{number}_{i}"], rtol=2e-5, atol=3e-6
+            np.stack([weights[i] for weights in path]), STORED[f"path_{number}_{i}"], rtol=2e-5, atol=1e-5
         )
 
 

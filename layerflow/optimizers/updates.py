@@ -39,11 +39,11 @@ def updates(optimizer: Any, pairs: Pairs, batch: Any, rate: Any) -> dict[Variabl
         pairs = _accumulate(optimizer, pairs, due, new)
     for variable, gradient in _clipped(optimizer, pairs):
         weight, slots = _stepped(optimizer, variable, gradient, step, rate)
-        for kept, value in slots.items():
-            new[kept] = value if due is None else ops.where(due, value, _symbol(kept))
         if due is not None:
             weight = ops.where(due, weight, _symbol(variable))
+            slots = {kept: ops.where(due, value, _symbol(kept)) for kept, value in slots.items()}
         new[variable] = weight = variable.constraint(weight) if variable.constraint is not None else weight
+        new.update(slots)
         if optimizer.use_ema:
             _average(optimizer, variable, weight, step, new)
     return new

@@ -23,7 +23,7 @@ EXPONENTIAL = schedule("ExponentialDecay", initial_learning_rate=0.1, decay_step
 WARM = schedule("CosineDecay", initial_learning_rate=0.0, decay_steps=5, alpha=0.1, warmup_target=0.1, warmup_steps=3)
 STEPWISE = schedule("PiecewiseConstantDecay", boundaries=[2, 5], values=[0.1, 0.05, 0.01])
 
-# (class, arguments); "exclude" is for exclude_from_weight_decay(var_names=...), "constraint" a constraint of the weights.
+# (class, arguments); "exclude" is for exclude_from_weight_decay(var_names=...), "constraint" is one of the weights.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {}),
     ("SGD", {"learning_rate": 0.1, "momentum": 0.9}),
@@ -91,7 +91,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Muon", {"learning_rate": EXPONENTIAL, "exclude_layers": ["w0"], "adam_weight_decay": 0.2, "momentum": 0.8}),
 ]
 
-# (configuration, steps at which it is read); steps where float32 alone decides on which side of a jump one is are left out.
+# (configuration, steps at which it is read), not where rounding decides on which side of a jump a step is.
 SCHEDULES: list[tuple[dict[str, Any], list[int]]] = [
     (EXPONENTIAL, [0, 1, 2, 3, 10]),
     (
