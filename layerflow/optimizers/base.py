@@ -281,11 +281,12 @@ class Optimizer(registry.Configurable):
             }
         return kept
 
-    def shared_variables(self) -> dict[str, Variable]:
-        """The scalars of `SHARED`, made at first use."""
+    def shared_variables(self, variables: Sequence[Variable]) -> dict[str, Variable]:
+        """The scalars of `SHARED`, made at first use, as precise as these weights."""
         if self._shared is None:
+            dtype = np.result_type(np.float32, *(v.dtype for v in variables))
             self._shared = {
-                name: Variable(value, False, f"{self.name}/{name}", np.float32) for name, value in self.SHARED.items()
+                name: Variable(value, False, f"{self.name}/{name}", dtype) for name, value in self.SHARED.items()
             }
         return self._shared
 
@@ -293,7 +294,7 @@ class Optimizer(registry.Configurable):
         """(weight or None, slot name, array): scalars, then every weight's first slot, every weight's second, ..."""
         kept = [(v, self.slot_variables(v)) for v in variables]
         names = dict.fromkeys(name for _, slots in kept for name in slots)
-        shared = [(None, name, array) for name, array in self.shared_variables().items()]
+        shared = [(None, name, array) for name, array in self.shared_variables(variables).items()]
         return [*shared, *((v, name, slots[name]) for name in names for v, slots in kept if name in slots)]
 
     @property

@@ -88,7 +88,7 @@ def _stepped(
     optimizer: Any, variable: Variable, gradient: Any, step: Any, rate: Any
 ) -> tuple[Any, dict[Variable, Any]]:
     """Weight decay and the optimizer's own update of one weight: the new weight, and new values of its slots."""
-    kept = {**optimizer.shared_variables(), **optimizer.slot_variables(variable)}
+    kept = {**optimizer.shared_variables([variable]), **optimizer.slot_variables(variable)}
     slots = {name: _symbol(s) for name, s in kept.items() if name not in (AVERAGE, ACCUMULATOR)}
     weight: Any = _symbol(variable)
     decay = optimizer.decay_of(variable)
@@ -101,7 +101,7 @@ def _stepped(
             f"{type(optimizer).__name__}.update returned {unknown}, but its slots are {list(slots)}; declare "
             "every array it keeps in SLOTS."
         )
-    return weight, {kept[name]: value for name, value in changed.items()}
+    return weight, {kept[name]: ops.cast(value, kept[name].dtype) for name, value in changed.items()}
 
 
 def _average(optimizer: Any, variable: Variable, weight: Any, step: Any, new: dict[Variable, Any]) -> None:
