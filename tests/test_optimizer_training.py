@@ -91,7 +91,7 @@ def test_a_function_may_be_the_schedule():
     w = lf.variable(np.array([1.0], np.float32))
     optimizer = optimizers.SGD(lambda step: np.where(step < 1, 0.5, 0.25))
     for _ in range(2):
-        optimizer.minimize(lambda: w.sum())
+        optimizer.minimize(lambda: lf.sum(w))
     assert w.numpy() == [0.25]
 
 
@@ -104,11 +104,11 @@ def test_fit_ends_with_averages_that_respect_constraints(compiled):
         model = network(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), **options)
         by_hand = network(optimizers.SGD(0.1), **options)
         fitted(model)
-        averages = None
+        averages: list[np.ndarray] = []
         for batch in range(6):
             by_hand.train_on_batch(X[8 * batch : 8 * batch + 8], Y[8 * batch : 8 * batch + 8])
             now = by_hand.get_weights()
-            averages = now if averages is None else [0.5 * a + 0.5 * w for a, w in zip(averages, now, strict=True)]
+            averages = [0.5 * a + 0.5 * w for a, w in zip(averages, now, strict=True)] if averages else now
     finally:
         config.set_jit(before)
     for got, expected in zip(model.get_weights(), averages, strict=True):
@@ -126,6 +126,11 @@ def test_accumulated_batches_are_one_large_batch():
     for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert parts.optimizer.iterations == 2
+    seen = []
+    parts.fit(
+        X, Y, batch_size=8, verbose=0, callbacks={"on_batch_end": lambda *_: seen.append(parts.optimizer.iterations)}
+    )
+    assert seen == [2, 2, 3, 3, 3, 4]
 
 
 def test_float64_models_keep_their_precision():
