@@ -52,6 +52,10 @@ class Momentum(_Tfjs):
         super().__init__(learning_rate)
         self.momentum, self.use_nesterov = float(momentum), bool(use_nesterov)
 
+    def set_momentum(self, momentum: float) -> None:
+        """Takes effect at the next step, which is compiled anew."""
+        self.momentum = float(momentum)
+
     def update(self, param, grad, slots, step, learning_rate):
         a = self.momentum * slots["momentum"] + grad
         return param - learning_rate * (grad + self.momentum * a if self.use_nesterov else a), {"momentum": a}

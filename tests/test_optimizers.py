@@ -67,6 +67,16 @@ def test_learning_rate_may_change_between_steps():
     assert gradients[w.name] == pytest.approx([3.0])
 
 
+def test_momentum_may_change_between_steps():
+    w = lf.variable(np.zeros(1, np.float32))
+    optimizer = train.momentum(1.0, 0.0)
+    for momentum in (0.0, 0.5, 1.0):
+        optimizer.set_momentum(momentum)
+        optimizer.minimize(lambda: lf.sum(w))
+    assert w.numpy() == [-1 - 1.5 - 2.5]
+    assert optimizer.get_config()["momentum"] == 1.0
+
+
 def test_bias_correction_is_precise_after_many_steps():
     for step in (1.0, 10.0, 1e5):
         got = np.asarray(train.decayed(0.999, np.float32(step)))
@@ -179,6 +189,8 @@ def test_names_and_spellings():
     ]:
         with pytest.raises(error, match=words):
             make()
+    keras_writes = {"class_name": "Adam", "config": {**optimizers.Adam(0.5).get_config(), "loss_scale_factor": None}}
+    assert optimizers.get(keras_writes).learning_rate == 0.5
     optimizer = optimizers.SGD()
     with pytest.raises(ArgumentError, match="clipnorm"):
         optimizer.clipnorm = -1

@@ -355,6 +355,8 @@ class Optimizer(registry.Configurable):
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         settings = {registry.snake_case(name): value for name, value in config.items()}
         excluded = settings.pop("excluded_from_weight_decay", None)
+        if settings.get("loss_scale_factor", 1) is None:  # Keras writes it always
+            del settings["loss_scale_factor"]
         optimizer = cls(**settings)
         if excluded:
             optimizer.exclude_from_weight_decay(var_names=excluded)
