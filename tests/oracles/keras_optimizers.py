@@ -128,7 +128,7 @@ SCHEDULES: list[tuple[dict[str, Any], list[int]]] = [
 
 
 def main() -> None:
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
     import numpy as np
 
     rng = np.random.default_rng(7)
