@@ -13,7 +13,7 @@ import numpy as np
 
 from layerflow import config, registry
 from layerflow.errors import ArgumentError, ShapeError
-from layerflow.graph import execution, ops
+from layerflow.graph import closures, execution, ops
 from layerflow.graph.variable import Variable
 
 OPTIMIZERS = registry.Names("optimizer")
@@ -75,14 +75,14 @@ class Optimizer(registry.Configurable):
             return_cost: whether to return the loss (before the step).
             var_list: the variables to change; by default all trainable ones that `f` uses.
         """
-        cost = execution.minimize(self, f, var_list)
+        cost = closures.minimize(self, f, var_list)
         return cost if return_cost else None
 
     def compute_gradients(
         self, f: Callable[[], Any], var_list: Sequence[Variable] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """(value of f(), {variable name: gradient})."""
-        return execution.variable_grads(f, var_list)
+        return closures.variable_grads(f, var_list)
 
     def apply_gradients(self, gradients: Iterable[tuple[Any, Variable]]) -> None:
         """One step with given (gradient, variable) pairs."""

@@ -35,6 +35,7 @@ GRAPH_ORDER = [
     "symbolic",
     "tensor",
     "variable",
+    "recall",
     "ops",
     "creation",
     "random",
@@ -42,6 +43,7 @@ GRAPH_ORDER = [
     "trace",
     "autodiff",
     "execution",
+    "closures",
 ]
 
 

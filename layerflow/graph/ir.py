@@ -137,13 +137,13 @@ def verify(graph: Graph, after: str = "trace") -> None:
             raise TraceError(f"after {after}: update of {parameter.payload.name} with {value!r} does not fit.")
 
 
-def substitute(roots: Sequence[Op], replace: dict[Op, Op], rebuild) -> list[Op]:
-    """The roots with ops replaced; `rebuild(op, inputs)` makes an op again when an input has changed."""
+def substitute(roots: Sequence[Op], replace: dict[Op, Op], rebuild, always=lambda op: False) -> list[Op]:
+    """The roots with ops replaced; `rebuild(op, inputs)` makes an op again when an input has changed, or `always`."""
     new: dict[Op, Op] = {}
     for op in topological(roots):
         if op in replace:
             new[op] = replace[op]
             continue
         inputs = tuple(new[i] for i in op.inputs)
-        new[op] = op if inputs == op.inputs else rebuild(op, inputs)
+        new[op] = op if inputs == op.inputs and not always(op) else rebuild(op, inputs)
     return [new[r] for r in roots]

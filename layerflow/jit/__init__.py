@@ -6,7 +6,7 @@ Importing it loads neither Numba nor llvmlite; the first compilation does.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,3 +37,16 @@ def run(
     if config.jit():
         return _pipeline().run(graph, arguments, scalars, captured or {})
     return interpret(graph, arguments, scalars, captured=captured)
+
+
+def bind(graph: Graph, constants: Sequence[Op]) -> Callable[..., list[np.ndarray]]:
+    """A graph of known shapes ready to be run many times: a function of (arguments, arrays of constants, scalars)."""
+    if config.jit():
+        return importlib.import_module("layerflow.jit.bound").bind(graph, constants)
+
+    def call(
+        arguments: Sequence[np.ndarray], arrays: Sequence[np.ndarray], scalars: dict[str, Any]
+    ) -> list[np.ndarray]:
+        return interpret(graph, arguments, scalars, captured=dict(zip(constants, arrays, strict=True)))
+
+    return call

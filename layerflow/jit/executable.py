@@ -126,7 +126,7 @@ class Executable:
 
     # --- running -------------------------------------------------------------
 
-    current: Direct | None = None  # the repeated call whose settings the table holds
+    current: Any = None  # the repeated call (Direct, Bound) whose settings the table holds
 
     def direct(self, arrays: Sequence[np.ndarray]) -> Direct | None:
         """A short way to run single batches of arrays like these; None if they must be gathered first."""

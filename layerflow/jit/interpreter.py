@@ -29,6 +29,7 @@ def interpret(
         captured: arrays to use in place of those captured when the graph was traced.
     """
     values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
+    values.update((op, _typed(op, array)) for op, array in (captured or {}).items())
     with np.errstate(all="ignore"):
         for op in graph.ops:
             if op not in values:

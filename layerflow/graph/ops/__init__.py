@@ -21,6 +21,7 @@ from layerflow.graph.ops.composite import (
 )
 from layerflow.graph.ops.contraction import dot, einsum, matmul, outer_product
 from layerflow.graph.ops.convolution import conv, conv1d, conv2d, conv3d, depthwise_conv2d, separable_conv2d
+from layerflow.graph.ops.custom import with_gradient
 from layerflow.graph.ops.elementwise import (
     abs_ as abs,
 )
@@ -104,11 +105,23 @@ from layerflow.graph.ops.reduction import sum_ as sum
 from layerflow.graph.ops.resizing import resize, resize_bilinear, resize_nearest_neighbor, up_sample
 from layerflow.graph.ops.transposed_convolution import conv2d_transpose, conv3d_transpose, conv_transpose
 from layerflow.graph.ops.trigonometric import acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, sin, sinh, tan
+from layerflow.graph.recall import recalled
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
 
 # The operations and the two classes they work on; not the modules they come from.
-__all__ = [name for name, value in list(vars().items()) if callable(value) and not name.startswith("_")]
+__all__ = [
+    name for name, value in list(vars().items()) if callable(value) and not name.startswith("_") and name != "recalled"
+]
+
+# What does more than compute from its arguments, or does not give symbols, runs anew in every trace.
+_NOT_RECALLED = {
+    "Tensor", "Variable", "assign", "assigned", "dropout", "logits_of", "placeholder", "random_normal",
+    "random_uniform", "shape_of", "truncated_normal", "with_gradient",
+}  # fmt: skip
+_recalled = {id(globals()[_name]): recalled(globals()[_name]) for _name in __all__ if _name not in _NOT_RECALLED}
+globals().update({_name: _recalled.get(id(globals()[_name]), globals()[_name]) for _name in __all__})
+symbolic.NUMPY_OPS.update({_f: _recalled[id(_op)] for _f, _op in symbolic.NUMPY_OPS.items() if id(_op) in _recalled})
 
 symbolic.OPERATORS.update(
     add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide, mod=mod, power=power,

@@ -171,8 +171,15 @@ def literal(value: Any, dtype: Any) -> Op:
     return symbolic.intern(LITERAL, (), {"value": value}, (), dtype)
 
 
-def constant(array: np.ndarray) -> Op:
-    """A captured array: its values are an input of the compiled code, so new values need no new code."""
+def constant(array: np.ndarray, given: Any = None) -> Op:
+    """A captured array: its values are an input of the compiled code, so new values need no new code.
+
+    Args:
+        given: what the array was made from, if it was.
+    """
+    trace = symbolic.current_trace.get()
+    if trace is not None and trace.captures is not None:
+        return trace.captures.constant(given if isinstance(given, np.ndarray) else array, array.shape, array.dtype)
     return Op(CONSTANT, (), {}, array.shape, array.dtype, payload=array)
 
 
@@ -202,7 +209,7 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         array = array.astype(weak_dtype(array), copy=False)
     if array.ndim == 0:
         return literal(array[()], array.dtype)
-    return constant(array)
+    return constant(array, value)
 
 
 def as_ops(operands: Sequence[Any], unify: bool) -> list[Op]:

@@ -1,0 +1,127 @@
+"""Recall: what op functions gave in earlier traces of a closure, so that tracing it again costs little.
+
+A closure that is minimized runs whole at each call, as any Python function: what it prints, how it branches and the
+numbers it reads have their effect each time.  Only the functions of `ops`, which depend on nothing but their
+arguments, do not run again when their arguments are those of an earlier trace.  Captured arrays are arguments by
+number: the first one that a trace meets is array 0, the next one array 1.  So new arrays of the same shapes and types
+give the same ops, and the same ops are the same compiled step.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from layerflow import config
+from layerflow.graph import symbolic
+from layerflow.graph.symbolic import CONSTANT, Op, SymbolicTensor
+from layerflow.graph.tensor import Tensor
+from layerflow.graph.variable import Variable
+
+MAX_RESULTS = 8192  # a closure whose numbers change at each call must not grow this without end
+
+
+class Recall:
+    """Results of op functions by their arguments, shared by the traces of one closure (or one optimizer)."""
+
+    def __init__(self) -> None:
+        self.results: dict[Any, Any] = {}
+        self.constants: dict[tuple[int, tuple[int, ...], np.dtype], Op] = {}
+        self.floatx = config.floatx()
+
+    def captures(self) -> Captures:
+        """For one trace."""
+        if self.floatx != config.floatx() or len(self.results) > MAX_RESULTS:
+            self.results, self.floatx = {}, config.floatx()
+        return Captures(self)
+
+
+class _Unkeyed(Exception):
+    """An argument that has no key; the op function runs."""
+
+
+class Captures:
+    """The arrays that one trace met, in order, and the results it shares with other traces."""
+
+    __slots__ = ("arrays", "numbers", "recall")
+
+    def __init__(self, recall: Recall):
+        self.recall = recall
+        self.arrays: list[np.ndarray] = []
+        self.numbers: dict[int, int] = {}
+
+    def number(self, array: np.ndarray) -> int:
+        """The number of an array in this trace; the list keeps it alive, so that its id stays its own."""
+        found = self.numbers.get(id(array))
+        if found is None:
+            found = self.numbers[id(array)] = len(self.arrays)
+            self.arrays.append(array)
+        return found
+
+    def constant(self, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> Op:
+        """The op of a captured array (as `dtype`), the same one in every trace."""
+        key = (self.number(array), shape, dtype)
+        op = self.recall.constants.get(key)
+        if op is None:
+            op = self.recall.constants[key] = Op(CONSTANT, (), {}, shape, dtype)
+        return op
+
+    def call(self, function: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`function(*args, **kwargs)`, from memory if its arguments are known."""
+        try:
+            key = (function, *[self._key(a) for a in args])
+            if kwargs:
+                key += tuple([(k, self._key(v)) for k, v in kwargs.items()])
+        except _Unkeyed:
+            return function(*args, **kwargs)
+        results = self.recall.results
+        known = results.get(key)
+        if known is not None:
+            return list(known) if type(known) is list else known
+        before = len(self.arrays)
+        result = function(*args, **kwargs)
+        # An array made and captured inside would not be numbered when the result is recalled.
+        if len(self.arrays) == before and _is_symbols(result):
+            results[key] = result
+        return result
+
+    def _key(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is SymbolicTensor:
+            return value.op
+        if kind is Variable:
+            return value
+        if kind is Tensor or kind is np.ndarray:
+            if not value.ndim:
+                raise _Unkeyed  # becomes a literal: its value counts
+            return self.number(value), value.shape, value.dtype
+        if kind is float or kind is int or kind is bool:
+            return kind, value if value else str(value)  # 1, 1.0 and True are not the same, nor are 0.0 and -0.0
+        if kind is str or value is None or kind is np.dtype or kind is type:
+            return value
+        if kind is tuple or kind is list:
+            return kind, *map(self._key, value)
+        raise _Unkeyed
+
+
+def _is_symbols(result: Any) -> bool:
+    if type(result) is SymbolicTensor:
+        return True
+    return type(result) in (list, tuple) and all(type(r) is SymbolicTensor for r in result)
+
+
+def recalled(function: Callable) -> Callable:
+    """A form of an op function that does not run again for arguments known from an earlier trace."""
+    current = symbolic.current_trace.get
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        trace = current()
+        if trace is None or trace.captures is None:
+            return function(*args, **kwargs)
+        return trace.captures.call(function, args, kwargs)
+
+    return call
