@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from layerflow.graph.tensor import Tensor, wrap
 from layerflow.graph.variable import Variable, revision
 
 MAX_FORMS = 64  # structures of one closure that are remembered
+MAX_ALIKE = 3  # structures that differ in numbers only, until numbers become inputs of the code
 # What of an optimizer changes from step to step without changing the code of a step.
 MOVING = frozenset(("learning_rate", "iterations", "_slots", "_steps"))
 
@@ -44,6 +46,7 @@ class Memory:
     def __init__(self) -> None:
         self.recall = Recall()
         self.forms: dict[Any, Form] = {}
+        self._alike: Counter[str] = Counter()
 
     def form(self, key: Any, make: Callable[[], Form]) -> Form:
         """The form for this key, made at first use."""
@@ -52,6 +55,10 @@ class Memory:
             if len(self.forms) >= MAX_FORMS:
                 self.forms.clear()
             found = self.forms[key] = make()
+            skeleton = found.graph.skeleton
+            self._alike[skeleton] += 1
+            if self._alike[skeleton] >= MAX_ALIKE:  # a number of the closure changes from call to call
+                self.recall.let_floats_move()
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from layerflow.errors import TraceError
@@ -87,8 +87,21 @@ class Graph:
     @cached_property
     def signature(self) -> str:
         """Hash of the structure: equal for graphs that differ only in data and names."""
+        return self._digest(lambda op, names: _line(op, names, structure=True))
+
+    @property
+    def skeleton(self) -> str:
+        """Hash of the structure without the values of its float literals."""
+
+        def line(op: Op, names: dict[Op, str]) -> str:
+            is_float = op.primitive is LITERAL and op.dtype.kind == "f"
+            return f"{names[op]} = {op.dtype}" if is_float else _line(op, names, structure=True)
+
+        return self._digest(line)
+
+    def _digest(self, line: Callable[[Op, dict[Op, str]], str]) -> str:
         names = {op: f"%{i}" for i, op in enumerate(self.ops)}
-        lines = [_line(op, names, structure=True) for op in self.ops]
+        lines = [line(op, names) for op in self.ops]
         lines += [f"in {names[op]}" for op in self.inputs] + [f"out {names[op]}" for op in self.outputs]
         lines += [f"up {names[p]} {names[v]}" for p, v in self.updates]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -10,14 +10,15 @@ give the same ops, and the same ops are the same compiled step.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from layerflow import config
+from layerflow import config, registry
 from layerflow.graph import symbolic
-from layerflow.graph.symbolic import CONSTANT, Op, SymbolicTensor
+from layerflow.graph.symbolic import CONSTANT, Kind, Op, SymbolicTensor
 from layerflow.graph.tensor import Tensor
 from layerflow.graph.variable import Variable
 
@@ -31,6 +32,13 @@ class Recall:
         self.results: dict[Any, Any] = {}
         self.constants: dict[tuple[int, tuple[int, ...], np.dtype], Op] = {}
         self.floatx = config.floatx()
+        self.floats_move = False
+
+    def let_floats_move(self) -> None:
+        """From now on Python floats in arithmetic are captured like arrays: new values need no new code."""
+        if not self.floats_move:
+            self.floats_move = True
+            self.results = {}
 
     def captures(self) -> Captures:
         """For one trace."""
@@ -71,6 +79,8 @@ class Captures:
 
     def call(self, function: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`function(*args, **kwargs)`, from memory if its arguments are known."""
+        if self.recall.floats_move and getattr(function, "kind", None) is Kind.MAP:
+            args = self._with_captured_floats(args)
         try:
             key = (function, *[self._key(a) for a in args])
             if kwargs:
@@ -88,6 +98,20 @@ class Captures:
             results[key] = result
         return result
 
+    def _with_captured_floats(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with Python floats beside a float symbol as captured scalars of its type."""
+        if not any(isinstance(a, (float, np.floating)) for a in args):
+            return args
+        dtypes = [a.dtype for a in args if isinstance(a, (SymbolicTensor, Variable))]
+        if not dtypes or any(d.kind != "f" for d in dtypes):
+            return args
+        dtype = np.result_type(*dtypes)
+        return tuple([self._captured(a, dtype) if isinstance(a, (float, np.floating)) else a for a in args])
+
+    def _captured(self, number: Any, dtype: np.dtype) -> SymbolicTensor:
+        array = np.asarray(number, dtype)
+        return SymbolicTensor(self.constant(array, (), dtype))
+
     def _key(self, value: Any) -> Any:
         kind = type(value)
         if kind is SymbolicTensor:
@@ -95,11 +119,11 @@ class Captures:
         if kind is Variable:
             return value
         if kind is Tensor or kind is np.ndarray:
-            if not value.ndim:
-                raise _Unkeyed  # becomes a literal: its value counts
             return self.number(value), value.shape, value.dtype
         if kind is float or kind is int or kind is bool:
             return kind, value if value else str(value)  # 1, 1.0 and True are not the same, nor are 0.0 and -0.0
+        if isinstance(value, np.generic):
+            return kind, value.item() or str(value)
         if kind is str or value is None or kind is np.dtype or kind is type:
             return value
         if kind is tuple or kind is list:
@@ -116,12 +140,30 @@ def _is_symbols(result: Any) -> bool:
 def recalled(function: Callable) -> Callable:
     """A form of an op function that does not run again for arguments known from an earlier trace."""
     current = symbolic.current_trace.get
+    spelled = _spelling(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         trace = current()
+        if kwargs:
+            kwargs = spelled(kwargs)
         if trace is None or trace.captures is None:
             return function(*args, **kwargs)
         return trace.captures.call(function, args, kwargs)
 
     return call
+
+
+def _spelling(function: Callable) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Puts arguments in camelCase (`keepDims`) under the function's own names."""
+    try:
+        names = {registry.fold(n): n for n in inspect.signature(function).parameters}
+    except (TypeError, ValueError):
+        names = {}
+
+    def spelled(kwargs: dict[str, Any]) -> dict[str, Any]:
+        if all(map(str.islower, kwargs)):
+            return kwargs
+        return {names.get(registry.fold(k), k): v for k, v in kwargs.items()}
+
+    return spelled

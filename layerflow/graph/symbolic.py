@@ -266,6 +266,12 @@ class SymbolicTensor(Operators):
         self._refuse("conversion to an ndarray (np.asarray)", "use NumPy functions on the symbol itself.")
 
 
+def recalls() -> bool:
+    """Whether this is a trace that numbers its captured arrays, to be compared with earlier ones."""
+    trace = current_trace.get()
+    return trace is not None and trace.captures is not None
+
+
 def is_symbolic(value: Any) -> bool:
     """True for a symbol, and for a variable while a graph is being traced."""
     return isinstance(value, SymbolicTensor) or (current_trace.get() is not None and hasattr(value, "variable_op"))

@@ -119,7 +119,10 @@ class Executable:
             if mine.primitive is PARAMETER:
                 address = theirs.payload._storage.ctypes.data
             else:
-                array = np.ascontiguousarray((captured or {}).get(theirs, theirs.payload), mine.dtype)
+                given = (captured or {}).get(theirs, theirs.payload)
+                if given is None:
+                    continue  # an array of a closure: it comes with each run
+                array = np.ascontiguousarray(given, mine.dtype)
                 self.kept.append(array)
                 address = array.ctypes.data
             self.table[:, buffer.slot] = address

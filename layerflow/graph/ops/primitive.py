@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -168,7 +169,10 @@ def literal(value: Any, dtype: Any) -> Op:
     """A typed scalar of the code."""
     dtype = np.dtype(dtype)
     value = bool(value) if dtype.kind == "b" else float(value) if dtype.kind == "f" else int(value)
-    return symbolic.intern(LITERAL, (), {"value": value}, (), dtype)
+    attrs = {"value": value}
+    if value == 0 and math.copysign(1.0, value) < 0:
+        attrs["negative"] = True  # equal to 0.0 as a key, but another number
+    return symbolic.intern(LITERAL, (), attrs, (), dtype)
 
 
 def constant(array: np.ndarray, given: Any = None) -> Op:
@@ -177,9 +181,9 @@ def constant(array: np.ndarray, given: Any = None) -> Op:
     Args:
         given: what the array was made from, if it was.
     """
-    trace = symbolic.current_trace.get()
-    if trace is not None and trace.captures is not None:
-        return trace.captures.constant(given if isinstance(given, np.ndarray) else array, array.shape, array.dtype)
+    if symbolic.recalls():
+        captures = symbolic.current_trace.get().captures
+        return captures.constant(given if isinstance(given, np.ndarray) else array, array.shape, array.dtype)
     return Op(CONSTANT, (), {}, array.shape, array.dtype, payload=array)
 
 
@@ -207,7 +211,7 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         array = array.astype(like, copy=False)
     elif array.dtype == np.float64 or not isinstance(value, (np.ndarray, np.generic)):
         array = array.astype(weak_dtype(array), copy=False)
-    if array.ndim == 0:
+    if array.ndim == 0 and not (symbolic.recalls() and isinstance(value, np.ndarray)):
         return literal(array[()], array.dtype)
     return constant(array, value)
 

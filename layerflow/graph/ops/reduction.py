@@ -79,7 +79,12 @@ min_.vjp(_extremum_rule)
 
 @prod.vjp
 def _(g, y, x, axes):
-    return _expand(g, x, axes) * _expand(y, x, axes) / x
+    # With one zero among the factors only that one has a gradient, the product of the others; with more none has.
+    zero = e.equal(x, 0)
+    zeros = sum_(e.cast(zero, np.int32), axes, keepdims=True)
+    others = prod(e.where(zero, 1, x), axes, keepdims=True)
+    without = e.where(e.equal(zeros, 0), _expand(y, x, axes) / e.where(zero, 1, x), 0)
+    return _expand(g, x, axes) * e.where(e.logical_and(zero, e.equal(zeros, 1)), others, without)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
