@@ -26,6 +26,10 @@ class ModelError(LayerflowError, RuntimeError):
     """A graph of layers that is no model: disconnected, cyclic, with a name twice."""
 
 
+class DisposedError(LayerflowError, RuntimeError):
+    """A tensor or variable used after `dispose`."""
+
+
 class NotBuiltError(ModelError):
     """Weights or shapes asked of a layer or model that has none yet."""
 

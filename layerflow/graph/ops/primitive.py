@@ -16,7 +16,7 @@ from layerflow import config
 from layerflow.errors import ShapeError, TraceError
 from layerflow.graph import shapes, symbolic
 from layerflow.graph.symbolic import CONSTANT, INPUT, LITERAL, NUMPY_OPS, Kind, Op, SymbolicTensor
-from layerflow.graph.tensor import wrap
+from layerflow.graph.tensor import DisposedTensor, wrap
 from layerflow.graph.variable import Variable
 
 PRIMITIVES: dict[str, Primitive] = {}
@@ -58,6 +58,8 @@ class Primitive:
         if not any(map(symbolic.is_symbolic, operands)):
             return self.run(concrete(operands, self.kind is Kind.MAP), attrs)
         ops = as_ops(operands, unify=self.kind is Kind.MAP or self.kind is Kind.CONTRACT)
+        if self.kind is Kind.MAP and self.name != "where":
+            ops = _numbers_beside_truth(ops)
         shape = (
             self.shape_rule(*[op.shape for op in ops], **attrs)
             if self.shape_rule
@@ -137,6 +139,9 @@ def numpy_op(*functions: Any) -> Callable[[Callable], Callable]:
 def concrete(operands: Sequence[Any], unify: bool) -> list[np.ndarray]:
     """Arrays of the operands; with `unify` of one type (conditions apart), Python scalars taking the arrays' type."""
     values = [o.value if isinstance(o, Variable) else o for o in operands]
+    for v in values:
+        if type(v) is DisposedTensor:
+            v.shape  # noqa: B018 (raises)
     arrays = [v for v in values if not isinstance(v, SCALARS)]
     arrays = [np.asarray(v) if not isinstance(v, (list, tuple)) else np.asarray(v, weak_dtype(v)) for v in arrays]
     if not arrays:
@@ -163,6 +168,14 @@ def scalar_dtype(dtype: np.dtype, scalars: Sequence[Any]) -> np.dtype:
     if dtype.kind == "b" and any(not isinstance(s, (bool, np.bool_)) for s in scalars):
         return np.dtype(config.floatx())
     return dtype
+
+
+def _numbers_beside_truth(ops: list[Op]) -> list[Op]:
+    """Truth values as numbers, where they meet numbers."""
+    numbers = [op.dtype for op in ops if op.dtype.kind != "b"]
+    if not numbers or len(numbers) == len(ops):
+        return ops
+    return [convert(op, promote(numbers)) if op.dtype.kind == "b" else op for op in ops]
 
 
 def literal(value: Any, dtype: Any) -> Op:
@@ -201,6 +214,8 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         return value.variable_op
     if isinstance(value, SCALARS):
         return literal(value, scalar_dtype(like, [value]) if like is not None else weak_dtype(value))
+    if type(value) is DisposedTensor:
+        value.shape  # noqa: B018 (raises)
     array = np.asarray(value)
     if array.dtype == object or array.dtype.kind in "USO":
         raise ShapeError(
