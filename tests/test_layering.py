@@ -46,6 +46,7 @@ GRAPH_ORDER = [
     "trace",
     "autodiff",
     "execution",
+    "forms",
     "closures",
 ]
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from layerflow import config
 from layerflow.errors import ShapeError, TraceError
-from layerflow.graph import autodiff, execution, ops, trace
-from layerflow.graph.ir import Graph, topological
+from layerflow.graph import autodiff, execution, forms, ops, trace
+from layerflow.graph.forms import Form, Memory
+from layerflow.graph.ir import substitute, topological
 from layerflow.graph.ops.primitive import as_op, placeholder
-from layerflow.graph.recall import Recall
-from layerflow.graph.symbolic import SymbolicTensor
+from layerflow.graph.symbolic import INPUT, Op, SymbolicTensor, intern, is_symbolic
 from layerflow.graph.tensor import Tensor, wrap
 from layerflow.graph.variable import Variable, revision
 
-MAX_FORMS = 64  # structures of one closure that are remembered
-MAX_ALIKE = 3  # structures that differ in numbers only, until numbers become inputs of the code
 # What of an optimizer changes from step to step without changing the code of a step.
 MOVING = frozenset(("learning_rate", "iterations", "_slots", "_steps"))
 
@@ -40,58 +36,6 @@ class ValueAndGrads(NamedTuple):
     grads: Any
 
 
-class Memory:
-    """What is kept from the traces of one closure: results of op functions, and forms that run what was traced."""
-
-    def __init__(self) -> None:
-        self.recall = Recall()
-        self.forms: dict[Any, Form] = {}
-        self._alike: Counter[str] = Counter()
-
-    def form(self, key: Any, make: Callable[[], Form]) -> Form:
-        """The form for this key, made at first use."""
-        found = self.forms.get(key)
-        if found is None:
-            if len(self.forms) >= MAX_FORMS:
-                self.forms.clear()
-            found = self.forms[key] = make()
-            skeleton = found.graph.skeleton
-            self._alike[skeleton] += 1
-            if self._alike[skeleton] >= MAX_ALIKE:  # a number of the closure changes from call to call
-                self.recall.let_floats_move()
-        return found
-
-
-class Form:
-    """A graph ready to run on the arrays of a later trace with the same ops.
-
-    Args:
-        numbers: which array of a trace each captured constant is.
-        rest: what belongs to the outputs.
-    """
-
-    def __init__(self, graph: Graph, recall: Recall, rest: Any = None):
-        numbered = {op: key[0] for key, op in recall.constants.items()}
-        constants = [op for op in graph.constants if op in numbered]
-        self.numbers = [numbered[op] for op in constants]
-        self.graph, self.rest = graph, rest
-        self.run = execution.bind(graph, constants)
-
-    def __call__(self, arguments: Sequence[np.ndarray], record: trace.Trace, scalars: dict[str, Any]) -> list[Any]:
-        assert record.captures is not None
-        arrays = record.captures.arrays
-        return self.run(arguments, [arrays[n] for n in self.numbers], scalars)
-
-
-def _mode() -> tuple[Any, ...]:
-    """Settings that a form depends on."""
-    return config.jit(), config.winograd()
-
-
-def _updates(record: trace.Trace) -> tuple[Any, ...]:
-    return tuple((v, as_op(value, v.dtype)) for v, value in record.updates.items()) if record.updates else ()
-
-
 # --- gradients with respect to arguments -------------------------------------------------------------------------
 
 
@@ -107,6 +51,8 @@ class _Differentiated:
         """(value, gradients of the leaves of xs, the function that puts them in the places of the leaves)."""
         xs, rest = [execution.listed(x) for x in xs], [execution.listed(x) for x in rest]
         leaves, rebuild = trace.flatten([*xs, *rest])
+        if any(map(is_symbolic, leaves)):
+            return self._inside(xs, rest, dy)
         arrays = [execution.as_array(v) for v in leaves]
         count = len(trace.flatten(xs)[0])
         for i, array in enumerate(arrays[:count]):
@@ -123,12 +69,36 @@ class _Differentiated:
         if weights is not None:
             symbols.append(self._symbol(len(symbols), weights))
             arrays.append(weights)
-        key = (y.op, tuple(s.op for s in symbols), count, dy is None, _updates(record), _mode())
+        key = (y.op, tuple(s.op for s in symbols), count, dy is None, forms.updates(record), forms.mode())
         make = functools.partial(self._form, record, y, symbols, count, dy is None)
         form = make() if record.custom else self.memory.form(key, make)
         out = form(arrays, record, execution.draw())
         grads = [wrap(g) for g in out[1:]]
         return wrap(out[0]), grads, trace.flatten(xs)[1]
+
+    def _inside(self, xs: Sequence[Any], rest: Sequence[Any], dy: Any) -> tuple[Any, list[Any], Callable]:
+        """The same as part of a trace: gradients of gradients.
+
+        The arguments become symbols of their own and are put back afterwards, so that f is not differentiated with
+        respect to what else was computed from them.
+        """
+        leaves, rebuild = trace.flatten(list(xs))
+        given = [as_op(v) for v in leaves]
+        own = [SymbolicTensor(Op(INPUT, (), {"name": "inner"}, op.shape, op.dtype)) for op in given]
+        y = self._checked(self.f(*rebuild(list(own)), *rest), None)
+        gradient = autodiff.gradients(y, own, dy)
+        gradient = [self._zeros(x) if g is None else g for g, x in zip(gradient, own, strict=True)]
+
+        def again(op: Op, inputs: tuple[Op, ...]) -> Op:
+            return intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
+
+        replace = {s.op: op for s, op in zip(own, given, strict=True)}
+        value, *found = map(SymbolicTensor, substitute([y.op, *(as_op(g) for g in gradient)], replace, again))
+        return value, found, rebuild
+
+    @staticmethod
+    def _zeros(x: SymbolicTensor) -> Any:
+        return ops.broadcast_to(ops.cast(ops.zeros_like(x), x.dtype), x.op.shape)
 
     def _symbol(self, i: int, array: np.ndarray) -> SymbolicTensor:
         key = (i, array.shape, array.dtype)
@@ -158,7 +128,7 @@ class _Differentiated:
                         "y does not depend on it."
                     )
                 if g is None:  # through steps (floor, sign, comparisons) only: constant almost everywhere
-                    gradient[i] = ops.broadcast_to(ops.cast(ops.zeros_like(x), x.dtype), x.op.shape)
+                    gradient[i] = self._zeros(x)
         return Form(record.graph(symbols, [y, *gradient]), self.memory.recall)
 
 
@@ -297,7 +267,7 @@ def variable_grads(f: Callable, var_list: Sequence[Variable] | None = None) -> V
         return Form(graph, memory.recall, [v for v, _ in kept])
 
     listed = None if var_list is None else tuple(var_list)
-    key = (loss.op, listed, revision(), _updates(record), _mode())
+    key = (loss.op, listed, revision(), forms.updates(record), forms.mode())
     form = make() if record.custom else memory.form(key, make)
     out = form((), record, execution.draw())
     found = {v.name: wrap(g) for v, g in zip(form.rest, out[1:], strict=True)}
@@ -318,7 +288,7 @@ def minimize(optimizer: Any, f: Callable, var_list: Sequence[Variable] | None = 
     if type(loss) is not SymbolicTensor:
         loss = _checked_loss(loss)
     listed = None if var_list is None else tuple(var_list)
-    key = (loss.op, listed, revision(), _updates(record), _mode(), *_settings(optimizer))
+    key = (loss.op, listed, revision(), forms.updates(record), forms.mode(), *_settings(optimizer))
     make = functools.partial(_step, optimizer, memory, record, loss, var_list)
     form = make() if record.custom else memory.forms.get(key) or memory.form(key, make)
     out = form((), record, execution.step_scalars(optimizer))
@@ -370,6 +340,7 @@ def custom_grad(f: Callable) -> Callable:
                 "custom_grad: the function must return (value, grad_func), or a dict with `value` and `grad_func`."
             )
         value, rule = result
+        assert callable(rule)
 
         def backward(dy: Any) -> list[Any]:
             return _several(rule(dy, saved) if wants_save else rule(dy))

@@ -31,7 +31,7 @@ class Tensor(np.ndarray):
 
     def dispose(self) -> None:
         """Makes the tensor unusable; its memory goes when no view of it is left."""
-        self.__class__ = DisposedTensor
+        self.__class__ = DisposedTensor  # type: ignore[assignment]
 
     def clone(self) -> Tensor:
         """A copy."""

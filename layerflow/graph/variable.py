@@ -148,7 +148,7 @@ class Variable(symbolic.Operators):
 
     def dispose(self) -> None:
         """Makes the variable unusable, also in functions that were traced with it."""
-        self.__class__ = DisposedVariable
+        self.__class__ = DisposedVariable  # type: ignore[assignment]
 
     def data(self) -> np.ndarray:
         """The values as a flat array (a copy)."""

@@ -141,7 +141,7 @@ def meshgrid(*vectors: Any, indexing: str = "xy") -> list[Any]:
     return out
 
 
-def broadcast_args(a: Any, b: Any) -> tuple[int, ...]:
+def broadcast_args(a: Any, b: Any) -> shapes.Shape:
     """The shape that shapes `a` and `b` broadcast to."""
     return shapes.broadcast(tuple(int(n) for n in a), tuple(int(n) for n in b), what="shapes")
 

@@ -81,7 +81,7 @@ def _(g, y, x, begin, size, step):
             widths.append((0, 0))
         elif s != 1:
             g, begin = _spread(g, axis, b, shapes.static(n), s)
-            widths.append((begin, shapes.static(full) - begin - _shape(g)[axis]))
+            widths.append((begin, shapes.static(full) - begin - shapes.static(_shape(g)[axis])))
         else:
             widths.append((b, 0) if n == full else (b, full - n - b))
     return pad(g, widths) if builtins.any(w != (0, 0) for w in widths) else g
