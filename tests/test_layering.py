@@ -35,6 +35,7 @@ ORDER: list[list[str]] = [
 GRAPH_ORDER = [
     "shapes",
     "symbolic",
+    "numerics",
     "tensor",
     "variable",
     "recall",

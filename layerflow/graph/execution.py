@@ -88,7 +88,7 @@ def jit(f: Callable) -> Callable:
     Traced once for each set of argument shapes and dtypes; arrays and variables that `f` captures are inputs of the
     compiled code.
     """
-    traces: dict[tuple, tuple[Graph, Callable]] = {}
+    traces: dict[tuple, tuple[Bound, Callable]] = {}
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -101,13 +101,14 @@ def jit(f: Callable) -> Callable:
             tuple((a.shape, a.dtype.str) for a in arrays),
             repr(trace.flatten(list(args))[1]([0] * len(arrays))),
             repr(sorted(kwargs.items())),
+            (config.jit(), config.winograd(), config.check_numerics()),
         )
         if key not in traces:
             record, symbols, _, result = _traced(f, args, kwargs)
             outputs, rebuild = trace.flatten(result)
-            traces[key] = (record.graph(symbols, outputs), rebuild)
-        graph, rebuild = traces[key]
-        return rebuild([wrap(y) for y in run(graph, arrays, draw())])
+            traces[key] = (bind(record.graph(symbols, outputs)), rebuild)
+        bound, rebuild = traces[key]
+        return rebuild([wrap(y) for y in bound(arrays, (), draw())])
 
     return call
 

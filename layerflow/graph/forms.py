@@ -63,7 +63,7 @@ class Form:
 
 def mode() -> tuple[Any, ...]:
     """Settings that a form depends on."""
-    return config.jit(), config.winograd()
+    return config.jit(), config.winograd(), config.check_numerics()
 
 
 def updates(record: trace.Trace) -> tuple[Any, ...]:

@@ -67,6 +67,7 @@ class Op:
         "__weakref__",
         "attrs",
         "dtype",
+        "forward",
         "inputs",
         "layer",
         "origin",
@@ -86,6 +87,7 @@ class Op:
         self.layer = current_layer.get() if any(i.layer or i.primitive in GIVEN for i in inputs) else ""
         self.payload: Any = payload
         self.origin: tuple[str, Op] | None = None
+        self.forward: Op | None = None  # while numerics are checked: the op whose gradient this is part of
         self.serial = next(_serial)
 
     @property

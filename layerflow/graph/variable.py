@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import config
 from layerflow.errors import DisposedError, ShapeError, TraceError
 from layerflow.graph import symbolic
 from layerflow.graph.tensor import DisposedTensor, Tensor, wrap
@@ -19,8 +20,8 @@ PAGE_ALIAS = 2048  # rows whose length is a multiple of this many bytes fall int
 
 
 def revision() -> int:
-    """A number that grows whenever `trainable` of any variable is set."""
-    return _changes[0]
+    """A number that grows whenever `trainable` of any variable is set, or `config.check_numerics` changes."""
+    return _changes[0] + config.revision()
 
 
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.callbacks import CallbackList, History, Logs, ProgressBar
-from layerflow.errors import DataError
+from layerflow.errors import DataError, NumericsError
 from layerflow.graph.ops.random import generator
 
 # A batch to train on: the number of its examples, and a function that runs it with the step and returns the values.
@@ -195,6 +195,9 @@ class Loop:
             logs.update(means.logs())
             if self.validate is not None and finished:
                 logs.update(self.validate(self.model.step("test")).logs("val_"))
+        except NumericsError as error:
+            error.epoch = epoch
+            raise
         finally:
             bar.close(logs)
         self.history.on_epoch_end(epoch, logs)

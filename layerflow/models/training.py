@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layerflow import config
 from layerflow.callbacks import CallbackList, History, ProgressBar
 from layerflow.errors import DataError, ModelError, NotCompiledError
 from layerflow.graph.tensor import Tensor, wrap
@@ -125,7 +126,8 @@ class Trainable:
         """Drop the steps if what they were made from has changed."""
         if self._disposed:
             raise ModelError(f'model "{self.name}" was disposed of; its weights are gone. Build or load it again.')
-        signature = tuple((id(weight), weight.trainable) for weight in self.weights)
+        checked = config.check_numerics()
+        signature = (checked, *((id(weight), weight.trainable) for weight in self.weights))
         trained = tuple(id(weight) for weight in self.trainable_weights)
         if self._steps is None or (signature, trained) != self._steps_signature:
             self._steps, self._shortcuts = {}, {}
@@ -151,6 +153,7 @@ class Trainable:
         sample_weight: Any = None,
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
+        check_numerics: bool | None = None,
     ) -> History:
         """Train on arrays.
 
@@ -169,6 +172,8 @@ class Trainable:
             sample_weight: factor of the loss per example.
             initial_epoch: number of the first epoch.
             validation_batch_size: by default `batch_size`.
+            check_numerics: whether a NaN or infinity is an error (NumericsError) that names layer, op, batch and
+                epoch; by default `lf.config.check_numerics()`.  The weights stay as before that batch.
 
         Returns:
             History: `history.history["loss"]` and so on, one value per epoch.  Ctrl-C ends training, with the epochs
@@ -189,7 +194,8 @@ class Trainable:
         }
         hooks = CallbackList(callbacks)
         train, validation = self._fit_data(x, y, sample_weight, class_weight, validation_split, validation_data)
-        return self._train(fitting.Fit(self, train, validation, settings, hooks))
+        with config.numerics_checked(check_numerics):
+            return self._train(fitting.Fit(self, train, validation, settings, hooks))
 
     def _train(self, loop: fitting.Loop) -> History:
         """Trains with this loop, unless another one is running."""

@@ -40,16 +40,18 @@ NAMES = {
         profile time disposeVariables setBackend ready getBackend nextFrame""",
     "gradients": "grad grads valueAndGrad valueAndGrads variableGrads customGrad",
 }
-METHODS = """abs add acos acosh all any argMax argMin asScalar asType as1D as2D as3D as4D as5D asin asinh atan
-    atan2 atanh avgPool batchToSpaceND batchNorm broadcastTo cast ceil clipByValue concat conv1d conv2dTranspose
-    conv2d cos cosh     cumprod cumsum depthToSpace depthwiseConv2d dilation2d divNoNan div dot elu equal erf euclideanNorm exp expandDims
-    expm1 flatten floor floorDiv gather greaterEqual greater isFinite isInf isNaN leakyRelu lessEqual less
-    localResponseNormalization logSigmoid logSoftmax logSumExp log log1p logicalAnd logicalNot logicalOr logicalXor
-    matMul maxPool max maximum mean min minimum mirrorPad mod mul neg norm notEqual oneHot pad pool pow prelu prod
-    reciprocal relu relu6 reshapeAs reshape resizeBilinear resizeNearestNeighbor reverse round rsqrt selu
+METHODS = """
+    abs add acos acosh all any argMax argMin asScalar asType as1D as2D as3D as4D as5D asin asinh atan atan2 atanh
+    avgPool batchToSpaceND batchNorm broadcastTo cast ceil clipByValue concat conv1d conv2dTranspose conv2d cos cosh
+    cumprod cumsum depthToSpace depthwiseConv2d dilation2d divNoNan div dot elu equal erf euclideanNorm exp
+    expandDims expm1 flatten floor floorDiv gather greaterEqual greater isFinite isInf isNaN leakyRelu lessEqual
+    less localResponseNormalization logSigmoid logSoftmax logSumExp log log1p logicalAnd logicalNot logicalOr
+    logicalXor matMul maxPool max maximum mean min minimum mirrorPad mod mul neg norm notEqual oneHot pad pool pow
+    prelu prod reciprocal relu relu6 reshapeAs reshape resizeBilinear resizeNearestNeighbor reverse round rsqrt selu
     separableConv2d sigmoid sign sin sinh slice softmax softplus spaceToBatchND split sqrt square squaredDifference
     squeeze stack step stridedSlice sub sum tan tanh tile toBool toFloat toInt topk transpose unique
-    unsortedSegmentSum unstack where""".split()
+    unsortedSegmentSum unstack where
+""".split()
 # Names whose compiled code and gradient are tested elsewhere: as primitives (tests/ops/cases.py), or as said.
 ELSEWHERE = set(
     """add sub mul div pow mod neg maximum minimum abs exp expm1 log log1p sqrt rsqrt square reciprocal sign round ceil

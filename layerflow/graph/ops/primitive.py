@@ -14,12 +14,13 @@ import numpy as np
 
 from layerflow import config
 from layerflow.errors import ShapeError, TraceError
-from layerflow.graph import shapes, symbolic
+from layerflow.graph import numerics, shapes, symbolic
 from layerflow.graph.symbolic import CONSTANT, INPUT, LITERAL, NUMPY_OPS, Kind, Op, SymbolicTensor
 from layerflow.graph.tensor import DisposedTensor, wrap
 from layerflow.graph.variable import Variable
 
 PRIMITIVES: dict[str, Primitive] = {}
+CHECKED = (Kind.MAP, Kind.REDUCE, Kind.CONTRACT)  # moves take in infinities on purpose, as padding
 SCALARS = (bool, int, float, np.bool_)
 
 
@@ -73,7 +74,10 @@ class Primitive:
 
     def run(self, arrays: Sequence[np.ndarray], attrs: dict[str, Any]) -> Any:
         with np.errstate(all="ignore"):
-            return wrap(self.kernel(*arrays, **attrs))
+            result = self.kernel(*arrays, **attrs)
+        if config.check_numerics() and self.kind in CHECKED and self.name != "where":
+            numerics.check(self.name, arrays, result)
+        return wrap(result)
 
 
 class MapPrimitive(Primitive):
