@@ -128,11 +128,12 @@ def explain(
     made = counted(values[op])
     if op in forward:
         where = f"in layer {op.layer}: {op.name}" if op.layer else f"in the loss: {op.name}"
+        where += _at(op)
         return NumericsError(f"{where} made {made}. {inputs} {_hint(op.name)}", op.name, op.layer)
     if op.forward is not None:
         of = op.forward
         own = described(values[of.inputs[0]]) if of.inputs else ""
-        where = f"gradient of {of.layer or 'the loss'}: {of.name}"
+        where = f"gradient of {of.layer or 'the loss'}: {of.name}{_at(of)}"
         step = "" if op.name == of.name else f" (in its {op.name})"
         text = f"{where}{step} made {made}. {inputs} Input of the {of.name} itself: {own}. {_hint(of.name, op.name)}"
         return NumericsError(text, of.name, of.layer, backward=True)
@@ -140,6 +141,11 @@ def explain(
     return NumericsError(
         f"update of {name}: {op.name} made {made}. {inputs} {_GROWN}", op.name, name.rpartition("/")[0], backward=True
     )
+
+
+def _at(op: Op) -> str:
+    """The line of the program, where it says more than the layer does."""
+    return f" (at {op.site})" if op.site else ""
 
 
 def _leaf(op: Op) -> str:

@@ -25,13 +25,18 @@ from layerflow.graph.variable import Variable
 MAX_RESULTS = 8192  # a closure whose numbers change at each call must not grow this without end
 
 
+def _settings() -> tuple[Any, ...]:
+    """What op functions depend on beside their arguments."""
+    return config.floatx(), config.check_numerics()
+
+
 class Recall:
     """Results of op functions by their arguments, shared by the traces of one closure (or one optimizer)."""
 
     def __init__(self) -> None:
         self.results: dict[Any, Any] = {}
         self.constants: dict[tuple[int, tuple[int, ...], np.dtype], Op] = {}
-        self.floatx = config.floatx()
+        self.settings = _settings()
         self.floats_move = False
 
     def let_floats_move(self) -> None:
@@ -42,8 +47,8 @@ class Recall:
 
     def captures(self) -> Captures:
         """For one trace."""
-        if self.floatx != config.floatx() or len(self.results) > MAX_RESULTS:
-            self.results, self.floatx = {}, config.floatx()
+        if self.settings != _settings() or len(self.results) > MAX_RESULTS:
+            self.results, self.settings = {}, _settings()
         return Captures(self)
 
 

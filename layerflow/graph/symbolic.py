@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import enum
 import itertools
+import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -13,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from layerflow import config
 from layerflow.errors import TraceError
 from layerflow.graph import shapes
 
@@ -25,6 +28,7 @@ OPERATORS: dict[str, Callable] = {}
 current_trace: ContextVar[Any] = ContextVar("layerflow_trace", default=None)
 current_layer: ContextVar[str] = ContextVar("layerflow_layer", default="")
 _serial = itertools.count()
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _interned: weakref.WeakValueDictionary[tuple, Op] = weakref.WeakValueDictionary()
 
 
@@ -75,6 +79,7 @@ class Op:
         "primitive",
         "serial",
         "shape",
+        "site",
     )
 
     def __init__(self, primitive, inputs, attrs, shape, dtype, payload=None):
@@ -88,6 +93,7 @@ class Op:
         self.payload: Any = payload
         self.origin: tuple[str, Op] | None = None
         self.forward: Op | None = None  # while numerics are checked: the op whose gradient this is part of
+        self.site = ""  # while numerics are checked: the line of the user's program
         self.serial = next(_serial)
 
     @property
@@ -105,7 +111,22 @@ def intern(primitive, inputs: Sequence[Op], attrs: Mapping[str, Any], shape: sha
     if op is None:
         op = Op(primitive, tuple(inputs), attrs, shape, dtype)
         _interned[key] = op
+    if config.check_numerics() and not op.site:
+        op.site = _site()
     return op
+
+
+def _site() -> str:
+    """`file:line` of the user's function that is being traced; "" where only layerflow's own code runs."""
+    found, frame = "", sys._getframe(1)
+    while frame is not None:
+        own = frame.f_code.co_filename.startswith(_PACKAGE)
+        if found and own:
+            return found
+        if not own and not found:
+            found = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 @contextlib.contextmanager

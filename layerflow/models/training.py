@@ -126,8 +126,7 @@ class Trainable:
         """Drop the steps if what they were made from has changed."""
         if self._disposed:
             raise ModelError(f'model "{self.name}" was disposed of; its weights are gone. Build or load it again.')
-        checked = config.check_numerics()
-        signature = (checked, *((id(weight), weight.trainable) for weight in self.weights))
+        signature = (config.check_numerics(), *((id(weight), weight.trainable) for weight in self.weights))
         trained = tuple(id(weight) for weight in self.trainable_weights)
         if self._steps is None or (signature, trained) != self._steps_signature:
             self._steps, self._shortcuts = {}, {}
@@ -172,8 +171,8 @@ class Trainable:
             sample_weight: factor of the loss per example.
             initial_epoch: number of the first epoch.
             validation_batch_size: by default `batch_size`.
-            check_numerics: whether a NaN or infinity is an error (NumericsError) that names layer, op, batch and
-                epoch; by default `lf.config.check_numerics()`.  The weights stay as before that batch.
+            check_numerics: make the first NaN or infinity a NumericsError that names layer, op and batch; the weights
+                stay as before it.  By default `lf.config.check_numerics()`.
 
         Returns:
             History: `history.history["loss"]` and so on, one value per epoch.  Ctrl-C ends training, with the epochs
