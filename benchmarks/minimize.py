@@ -67,8 +67,8 @@ def layerflow() -> None:
 
 def jax() -> None:
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    import jax
-    import jax.numpy as jnp
+    import jax  # type: ignore[import-not-found]
+    import jax.numpy as jnp  # type: ignore[import-not-found]
 
     def loss(params, x, y):
         w1, b1, w2, b2 = params

@@ -6,6 +6,19 @@ import pytest
 import layerflow as lf
 from layerflow.errors import DisposedError, ShapeError, TraceError
 
+
+def f32(values):
+    return np.array(values, np.float32)
+
+
+def i32(values):
+    return np.array(values, np.int32)
+
+
+def i64(values):
+    return np.array(values, np.int64)
+
+
 X = lf.tensor([1, -2, 3])
 
 
@@ -65,14 +78,14 @@ def test_new_values_need_no_new_code(monkeypatch):
     pipeline = importlib.import_module("layerflow.jit.pipeline")
     done, compile = [], pipeline.compile
     monkeypatch.setattr(pipeline, "compile", lambda *a: (done.append(1), compile(*a))[1])
-    y = np.float32([1, 2, 3])
+    y = f32([1, 2, 3])
     g = lf.grad(lambda x: (x * y * 1.25).sum())
     for k in range(5):
-        y = np.float32([k, 2, 3])
+        y = f32([k, 2, 3])
         np.testing.assert_allclose(g(X + k), y * 1.25)
     w = lf.variable([1.0, 2.0, 3.0])
     for k in range(5):
-        y = np.float32([k, 2, 4])
+        y = f32([k, 2, 4])
         result = lf.variable_grads(lambda y=y: (w * w * y * 1.75).sum())
         assert result.grads[w.name].tolist() == (3.5 * w * y).tolist()
     assert len(done) <= 2
@@ -173,7 +186,7 @@ def test_functions_without_a_gradient(f, message):
 
 def test_gradients_of_integers_are_refused():
     with pytest.raises(TraceError, match=r"x is of dtype int32; gradients are of floats. Use lf.cast"):
-        lf.grad(lambda x: lf.cast(x, "float32"))(np.int32([1, 2]))
+        lf.grad(lambda x: lf.cast(x, "float32"))(i32([1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -192,10 +205,10 @@ def test_assignments_that_do_not_fit(values, message):
 
 
 def test_assigning_floats_to_whole_numbers_is_refused():
-    n = lf.variable(np.int32([1, 2]), name="n")
+    n = lf.variable(i32([1, 2]), name="n")
     with pytest.raises(ShapeError, match=r"'n' is of dtype int32.*lf.cast\(values, \"int32\"\)"):
         n.assign(lf.tensor([1.5, 2.5]))
-    n.assign(np.int64([5, 6]))
+    n.assign(i64([5, 6]))
     assert n.numpy().tolist() == [5, 6]
 
 

@@ -9,8 +9,17 @@ import pytest
 import layerflow as lf
 from layerflow.errors import TraceError
 
+
+def f32(values):
+    return np.array(values, np.float32)
+
+
+def i32(values):
+    return np.array(values, np.int32)
+
+
 pipeline = importlib.import_module("layerflow.jit.pipeline")
-X = np.float32([[1, 2], [3, 4], [5, 7]])
+X = f32([[1, 2], [3, 4], [5, 7]])
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_control_flow_on_the_values_of_data(jit):
     def loss(x):
         return (w * (5.0 if x.sum() > 0 else -7.0)).sum() * float(x[0])
 
-    for x, slope in ((np.float32([2.0]), 10.0), (np.float32([-2.0]), 14.0), (np.float32([3.0]), 15.0)):
+    for x, slope in ((f32([2.0]), 10.0), (f32([-2.0]), 14.0), (f32([3.0]), 15.0)):
         np.testing.assert_allclose(moved(w, lambda x=x: loss(x)), [slope])
 
 
@@ -120,7 +129,7 @@ def test_arrays_changed_in_place_between_calls(jit):
 
 def test_the_same_array_twice_and_two_equal_arrays(jit):
     w, sgd = lf.variable([3.0, 3.0]), lf.train.sgd(0.0)
-    a, b = np.float32([1, 2]), np.float32([10, 20])
+    a, b = f32([1, 2]), f32([10, 20])
     for x, y in ((a, a), (a, b), (b, a), (b, b), (a, a.copy())):
         cost = sgd.minimize(lambda x=x, y=y: (w * x).sum() - (w * y * 2).sum(), return_cost=True)
         assert cost == pytest.approx(3 * (x.sum() - 2 * y.sum()))
@@ -128,7 +137,7 @@ def test_the_same_array_twice_and_two_equal_arrays(jit):
 
 def test_order_in_which_arrays_are_met(jit):
     w, sgd = lf.variable([1.0, 1.0]), lf.train.sgd(0.0)
-    a, b = np.float32([1, 2]), np.float32([10, 20])
+    a, b = f32([1, 2]), f32([10, 20])
     for swap in (False, True, False, True):
 
         def loss(swap=swap):
@@ -142,7 +151,7 @@ def test_values_computed_from_data_in_the_closure(jit):
     """What is computed from arrays alone is computed anew, also inside op functions."""
     w, sgd = lf.variable(np.ones((2, 3), np.float32)), lf.train.sgd(0.0)
     for x, labels in ((X, [0, 1, 2]), (X + 1, [2, 2, 0]), (X * 2, [1, 0, 1])):
-        labels = np.int32(labels)
+        labels = i32(labels)
 
         def loss(x=x, labels=labels):
             scaled = (lf.tensor(x) - x.mean()).div(x.std())
@@ -289,7 +298,7 @@ def test_refusals_about_variables():
     w = lf.variable([1.0], trainable=False, name="frozen")
     with pytest.raises(TraceError, match="not trainable"):
         lf.train.sgd(0.1).minimize(lambda: w.sum())
-    counts = lf.variable(np.int32([1, 2]), name="counts")
+    counts = lf.variable(i32([1, 2]), name="counts")
     with pytest.raises(TraceError, match="'counts' is of dtype int32"):
         lf.train.sgd(0.1).minimize(lambda: lf.cast(counts, "float32").sum(), var_list=[counts])
     with pytest.raises(TraceError, match="var_list holds a str"):

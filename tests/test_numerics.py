@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 import layerflow as lf
 from layerflow.errors import NumericsError
+
+
+def f32(values):
+    return np.array(values, np.float32)
 
 
 @pytest.fixture(params=[True, False], ids=["compiled", "interpreted"])
@@ -23,7 +28,7 @@ def checked():
         yield
 
 
-def classifier(loss="categoricalCrossentropy", optimizer="sgd", **options):
+def classifier(loss: Any = "categoricalCrossentropy", optimizer="sgd", **options):
     model = lf.sequential(
         [
             lf.layers.dense(units=8, input_shape=[4], activation="relu", **options),
@@ -180,7 +185,7 @@ def test_closures_and_gradients(checked, jit):
     with pytest.raises(NumericsError, match=r"reciprocal \(at test_numerics.py:\d+\) made 1 inf"):
         lf.jit(lambda v: lf.reciprocal(v))([0.0, 1.0])
     with pytest.raises(NumericsError, match="an array that the function uses holds 1 NaN"):
-        lf.train.sgd(0.1).minimize(lambda: (w * np.float32([1, np.nan])).sum())
+        lf.train.sgd(0.1).minimize(lambda: (w * f32([1, np.nan])).sum())
     w.assign([np.nan, 1.0])
     with pytest.raises(NumericsError, match=f"variable {w.name} holds 1 NaN"):
         lf.train.sgd(0.1).minimize(lambda: (w * x).sum())

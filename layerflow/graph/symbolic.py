@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -212,6 +212,10 @@ class SymbolicTensor(Operators):
     """A value of the graph: shape (None for the batch), dtype and where it comes from, but no numbers."""
 
     __slots__ = ("__weakref__", "_name", "op", "source")
+
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, op: Op, name: str | None = None, source: Any = None):
         self.op = op

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from layerflow.errors import DisposedError, ShapeError
 
 class Tensor(np.ndarray):
     """An ndarray with chain methods (`x.square().sum().print()`); every ndarray is accepted where a Tensor is."""
+
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def print(self, verbose: bool = False) -> None:
         """Prints the values; with `verbose` type, rank and shape before them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class Variable(symbolic.Operators):
         self._trainable = trainable
         self.constraint = constraint
         self._op: symbolic.Op | None = None
+
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def trainable(self) -> bool:

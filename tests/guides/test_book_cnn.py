@@ -97,7 +97,7 @@ def images(split):
     return (x / np.float32(x.max()))[..., None].astype(np.float32), np.eye(10, dtype=np.float32)[y]
 
 
-def train(model, train_split, test_split, batches, test_batch_size=TEST_BATCH_SIZE):
+def train(model, train_split, test_split, batches):
     """The loop of the chapter; returns losses and accuracies of the batches, and the accuracies on test images."""
     (x, y), (x_test, y_test) = images(train_split), images(test_split)
     losses, accuracies, tested = [], [], []
@@ -105,8 +105,7 @@ def train(model, train_split, test_split, batches, test_batch_size=TEST_BATCH_SI
         rows = np.arange(i * BATCH_SIZE, (i + 1) * BATCH_SIZE) % len(x)
         validation_data = None
         if i % TEST_ITERATION_FREQUENCY == 0:
-            images_of_batch = x_test[:test_batch_size].reshape([test_batch_size, 28, 28, 1])
-            validation_data = (images_of_batch, y_test[:test_batch_size])
+            validation_data = (x_test[:TEST_BATCH_SIZE].reshape([-1, 28, 28, 1]), y_test[:TEST_BATCH_SIZE])
         info = model.fit(
             x[rows].reshape([BATCH_SIZE, 28, 28, 1]),
             y[rows],
@@ -180,7 +179,7 @@ needs_mnist = pytest.mark.skipif("LAYERFLOW_MNIST" not in os.environ, reason="na
 @needs_mnist
 def test_small_network_on_mnist():
     """What the chapter says of its run: the loss falls, the accuracy rises, most test images are told right."""
-    losses, accuracies, tested = train(small_network(), *mnist.load(), 100, test_batch_size=1000)
+    losses, accuracies, tested = train(small_network(), *mnist.load(), 100)
     assert np.mean(losses[:3]) > 1.5
     assert np.mean(losses[-20:]) < 0.5
     assert np.mean(accuracies[:3]) < 0.6

@@ -7,6 +7,15 @@ import numpy as np
 import layerflow as lf
 from tests.ops.cases import WIDE, A, Case, case
 
+
+def f32(values):
+    return np.array(values, np.float32)
+
+
+def i32(values):
+    return np.array(values, np.int32)
+
+
 # Every name of INVENTORY 6.3 by group; * has a gradient (registered in TF.js, or composed of ops that have one).
 NAMES = {
     "arithmetic": """add* addN* sub* mul* div* divNoNan* floorDiv pow* mod* neg* maximum* minimum* squaredDifference*
@@ -62,9 +71,9 @@ ELSEWHERE = set(
     floor_div concat where image.resize_bilinear bitwise_and""".split()
 )
 R3, R4 = (2, 3, 4), (2, 4, 6, 3)
-IDS = np.int32([2, 0, 5, 2])
-STEPS = np.float32([[-1, -0.5, 0, 0, 0.5, 1, 1]] * 3)
-AT = np.int32([[0, 1], [2, 3], [0, 0]])
+IDS = i32([2, 0, 5, 2])
+STEPS = f32([[-1, -0.5, 0, 0, 0.5, 1, 1]] * 3)
+AT = i32([[0, 1], [2, 3], [0, 0]])
 
 
 def weights(*shape: int) -> np.ndarray:
@@ -107,7 +116,7 @@ CASES: list[Case] = [
     case("bincount", lambda a: lf.bincount(lf.cast(a * 4, np.int32), None, 5), (9,), low=0, gradient=False),
     case("bincount", lambda a: lf.bincount(IDS, a, 4), (4,), note="weights"),
     case("dense_bincount", lambda a: lf.dense_bincount(lf.cast(a * 4, np.int32), None, 5), A, low=0, gradient=False),
-    case("dense_bincount", lambda a: lf.dense_bincount(np.int32([[1, 1], [3, 0]]), a, 5), (2, 2), note="weights"),
+    case("dense_bincount", lambda a: lf.dense_bincount(i32([[1, 1], [3, 0]]), a, 5), (2, 2), note="weights"),
     case("unsorted_segment_sum", lambda a: lf.unsorted_segment_sum(a, IDS, 4), (4, 3)),
     case("dot", lf.dot, (5,), (5,)),
     case("outer_product", lf.outer_product, (3,), (4,)),
@@ -158,7 +167,7 @@ CASES: list[Case] = [
     case("search_sorted", lambda a: lf.search_sorted(STEPS, lf.round(a * 2) / 2), A, gradient=False),
     case("lower_bound", lambda a: lf.lower_bound([-1.0, 0.0, 0.0, 1.0], lf.round(a)), A, gradient=False),
     case("upper_bound", lambda a: lf.upper_bound([-1.0, 0.0, 0.0, 1.0], lf.round(a)), A, gradient=False),
-    case("in_top_k", lambda a: lf.in_top_k(a, np.int32([0, 4, 2]), 2), A, gradient=False),
+    case("in_top_k", lambda a: lf.in_top_k(a, i32([0, 4, 2]), 2), A, gradient=False),
     case("meshgrid", lambda a, b: lf.add_n(lf.meshgrid(a, b)), (3,), (4,)),
     case("diag", lf.diag, (4,)),
     case("dilation2d", lambda a, k: lf.dilation2d(a, k, 1, "same"), R4, (2, 3, 3)),
