@@ -19,13 +19,19 @@ def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTenso
     An x that `y` does not depend on differentiably gets None.
     """
     target = as_op(y)
-    wanted = [as_op(x) for x in xs]
     if target.dtype.kind != "f":
         raise TraceError(f"the gradient of a value of dtype {target.dtype} is not defined; it must be a float.")
-    order = topological([target])
-    needed = _depends_on(order, set(wanted))
     start = ops.broadcast_to(ops.ones_like(SymbolicTensor(target)), target.shape) if seed is None else seed
-    cotangents: dict[Op, SymbolicTensor] = {target: start}
+    return pullback([(target, start)], [as_op(x) for x in xs])
+
+
+def pullback(targets: Sequence[tuple[Op, SymbolicTensor]], wanted: Sequence[Op]) -> list[SymbolicTensor | None]:
+    """Cotangents of `wanted`, given those of several values."""
+    order = topological([op for op, _ in targets])
+    needed = _depends_on(order, set(wanted))
+    cotangents: dict[Op, SymbolicTensor] = {}
+    for op, g in targets:
+        cotangents[op] = cotangents[op] + g if op in cotangents else g
     for op in reversed(order):
         if op not in needed or op not in cotangents or not op.inputs:
             continue

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 from layerflow.graph.ir import Graph
-from layerflow.graph.ops.primitive import MapPrimitive
+from layerflow.graph.ops.primitive import is_simple
 from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access
@@ -16,7 +14,6 @@ from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
 
-CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
@@ -331,22 +328,6 @@ def _new_group(op: Op) -> Group:
     if op.name in (*COPIES, "scatter_add", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
-
-
-@functools.cache
-def is_simple(op: Op) -> bool:
-    """Whether a map costs about one instruction."""
-    if not isinstance(op.primitive, MapPrimitive) or op.name in ("cast", "stop_gradient"):
-        return True
-    _, expression = op.primitive.expression
-    for node in ast.walk(expression):
-        if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name not in CHEAP_CALLS:
-                return False
-        if isinstance(node, ast.Div):
-            return False
-    return True
 
 
 def describe(groups: list[Group]) -> str:
