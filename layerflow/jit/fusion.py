@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import is_simple
-from layerflow.graph.shapes import Extent, Shape
+from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
@@ -73,10 +73,17 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add", "keep", "winograd_fold"):
+            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in (
+                *COPIES,
+                "scatter_add",
+                "keep",
+                "winograd_fold",
+            ):
                 found.add(op)
             if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
                 found.update(self._unless_leaf(op.inputs[0]))
+            if op.name == "loop":
+                found.update(i for x in op.inputs for i in self._unless_leaf(x))
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "scatter_add":
@@ -227,6 +234,8 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
+        if group.kind == "loop" or op.primitive.kind is Kind.LOOP:
+            return op.name == "loop_part" and op.inputs[0] is group.anchor
         if group.kind == "winograd_gradients":
             # Both gradients of a convolution are made from one transform of the outputs' gradient.
             first = group.anchor
@@ -316,6 +325,9 @@ def _new_group(op: Op) -> Group:
     kind = op.primitive.kind
     if op.name in ("winograd_kernel_gradient", "winograd_input_gradient"):
         return Group("winograd_gradients", op, op.shape, members=[op])
+    if op.name == "loop":
+        lead = next((access.batch_of(x.shape) for x in op.inputs if access.batch_of(x.shape)), None)
+        return Group("loop", op, (Dim(lead.symbol),) if lead else (), members=[op])
     if kind is Kind.CONTRACT:
         return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
     if is_sharded(op) and op.name != "winograd_fold":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim
@@ -75,6 +76,7 @@ class Kernel:
     units: int = 1
     scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
     reads: set[Op] = dataclasses.field(default_factory=set)
+    loop: Any = None  # of a loop kernel: recurrence.Loop
 
 
 @dataclasses.dataclass(eq=False)
@@ -123,6 +125,8 @@ def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[O
                 found[op] = Buffer(op, found[parameter].layout, "parameter", parameter=parameter)
             elif op in graph.outputs:
                 found[op] = Buffer(op, access.dense(op.shape), "output")
+            elif op.name == "loop_part":
+                found[op] = Buffer(op, access.dense(op.shape), "temporary")
             else:
                 found[op] = Buffer(op, _layout(op, padded=True), "temporary")
     return found
@@ -245,6 +249,14 @@ def member_reads(
         )
 
     variables = group.variables(ranges)
+    if group.kind == "loop":
+        if member is not group.anchor:
+            return []
+        unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+        lead = [variables[:1] if access.batch_of(x.shape) is not None else unknown[:1] for x in member.inputs]
+        return [
+            p for x, at in zip(member.inputs, lead, strict=True) for p in expand(x, (*at, *unknown[1:])[: len(x.shape)])
+        ]
     if member.primitive.kind is Kind.CONTRACT:
         found = contraction(member, variables, ranges)
         return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]

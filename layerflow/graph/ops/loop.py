@@ -142,9 +142,7 @@ def record(
     return loop_of(graph, (*sequences, *starts, *shared), len(sequences), len(starts), reverse)
 
 
-def loop_of(
-    graph: Graph, operands: Sequence[Op], sequences: int, states: int, reverse: bool
-) -> list[SymbolicTensor]:
+def loop_of(graph: Graph, operands: Sequence[Op], sequences: int, states: int, reverse: bool) -> list[SymbolicTensor]:
     """The results of a loop over a given body."""
     length = operands[0].shape[1]
     attrs = {"body": Body(graph), "length": length, "reverse": reverse, "sequences": sequences, "states": states}
@@ -169,11 +167,11 @@ def _invariants(outputs: Sequence[Op], own: set[Op]) -> list[Op]:
             varies.add(op)
     read = [i for op in order if op in varies for i in op.inputs if i not in varies]
     read += [op for op in outputs if op not in varies]
-    return [op for op in dict.fromkeys(read) if not _is_literal(op)]
+    return [op for op in dict.fromkeys(read) if not is_number(op)]
 
 
-def _is_literal(op: Op) -> bool:
-    """Numbers of the code, also spread over a shape."""
+def is_number(op: Op) -> bool:
+    """Whether a value is a number of the code, also spread over a shape."""
     while op.primitive.kind is Kind.MOVE and len(op.inputs) == 1:
         op = op.inputs[0]
     return op.primitive is LITERAL
@@ -363,5 +361,3 @@ def _merged(stack: Op, shape: Shape) -> Op:
     assert isinstance(lead, Dim)
     assert isinstance(steps, int)
     return movement.reshape(SymbolicTensor(stack), (Dim(lead.symbol, lead.factor * steps), *shape[1:])).op
-
-
