@@ -8,6 +8,7 @@ from typing import Any
 from layerflow.errors import TraceError
 from layerflow.graph import ops, symbolic
 from layerflow.graph.ir import topological
+from layerflow.graph.ops.loop import PULLBACK
 from layerflow.graph.ops.movement import unbroadcast
 from layerflow.graph.ops.primitive import as_op
 from layerflow.graph.symbolic import Kind, Op, SymbolicTensor
@@ -38,6 +39,9 @@ def pullback(targets: Sequence[tuple[Op, SymbolicTensor]], wanted: Sequence[Op])
         with symbolic.layer_scope(op.layer):
             _visit(op, cotangents, needed)
     return [cotangents.get(op) for op in wanted]
+
+
+PULLBACK.append(pullback)
 
 
 def _visit(op: Op, cotangents: dict[Op, SymbolicTensor], needed: set[Op]) -> None:
