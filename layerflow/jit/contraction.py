@@ -39,7 +39,7 @@ def ends_part(op: Op) -> bool:
 def is_sample_work(op: Op) -> bool:
     """Whether `op` is computed sample by sample: it has a batch axis, or adds samples up in parts."""
     if op.name == "loop":
-        return any(access.batch_of(x.shape) is not None for x in op.inputs)
+        return op.attrs["body"].is_per_sample(op.attrs["sequences"] + op.attrs["states"])
     return access.batch_of(op.shape) is not None or is_sharded(op)
 
 

@@ -52,14 +52,20 @@ class Group:
         return access.canonical(variables, op.shape)
 
 
-def fuse(graph: Graph) -> list[Group]:
-    """Groups in an order in which they can run."""
-    return _Fusion(graph).run()
+def fuse(graph: Graph, side_by_side: bool = False) -> list[Group]:
+    """Groups in an order in which they can run.
+
+    Args:
+        graph: what is computed.
+        side_by_side: maps that read the same value go together, also if none needs the other.
+    """
+    return _Fusion(graph, side_by_side).run()
 
 
 class _Fusion:
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, side_by_side: bool):
         self.graph = graph
+        self.side_by_side = side_by_side
         self.users = graph.users()
         self.updates = {v: p for p, v in graph.updates}
         self.material = self._material()
@@ -83,7 +89,7 @@ class _Fusion:
             if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "loop":
-                found.update(i for x in op.inputs for i in self._unless_leaf(x))
+                found.update(i for x in op.inputs for i in self._unless_leaf(rows_of(x)))
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "scatter_add":
@@ -118,7 +124,7 @@ class _Fusion:
             ((source, at),) = access.operands(source, at, ranges)
         if source.primitive is LITERAL:
             return False
-        offset = access.dense(source.shape).offset(at)
+        offset = ranges.joined(access.dense(source.shape).offset(at))
         if any(ranges.coefficient(offset, name) is None for name in ranges.bounds):
             return False
         along = ranges.coefficient(offset, "j")
@@ -274,7 +280,12 @@ class _Fusion:
         return self._meets_in_place(op, group)
 
     def _linked(self, op: Op, group: Group) -> bool:
-        return any(s in group.members for s in self.sources(op))
+        mine = self.sources(op)
+        if self.side_by_side and group.kind == "map" and op.primitive.kind is Kind.MAP:
+            mine = mine | {op}
+            if any(s.shape != () and s in self.sources(m) for m in group.members for s in mine):
+                return True
+        return any(s in group.members for s in mine)
 
     def _meets_in_place(self, op: Op, group: Group) -> bool:
         """Members are read at the very element being computed, and nothing overwritten here is read elsewhere."""
@@ -319,6 +330,14 @@ def _same_shards(op: Op, group: Group) -> bool:
     if not alike or "axes" not in op.attrs or "axes" not in other.attrs:
         return False
     return op.inputs[0].shape == other.inputs[0].shape and op.attrs["axes"] == other.attrs["axes"]
+
+
+def rows_of(op: Op) -> Op:
+    """What is stored for a sequence [B, steps, n]: the rows [B * steps, n] that a reshape made it from, if one did."""
+    rows = op.inputs[0] if op.name == "reshape" and len(op.shape) == 3 else op
+    return (
+        rows if len(rows.shape) == 2 and rows.shape[-1] == op.shape[-1] and rows.primitive.kind is not Kind.LEAF else op
+    )
 
 
 def _new_group(op: Op) -> Group:

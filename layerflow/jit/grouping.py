@@ -124,7 +124,7 @@ def keep_local(plan: Schedule, cache_bytes: int) -> None:
                         recurrence.keep_local(kernel, kernels[0].name, group, at)
     for kernel in plan.kernels:
         if kernel.loop and not kernel.samples:
-            recurrence.keep_local(kernel, kernel.name, 1, 0)
+            recurrence.keep_local(kernel, kernel.name, MANY, 0)
 
 
 def _runs(phase: list[Kernel]) -> list[list[Kernel]]:

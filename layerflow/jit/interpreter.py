@@ -73,14 +73,17 @@ def _loop(op: Op, operands: list[np.ndarray], rows: int) -> list[np.ndarray]:
     sequences, states, shared = operands[:n], operands[n : n + m], operands[n + m :]
     kept: dict[int, list[np.ndarray]] = {}
     for t in reversed(range(length)) if attrs["reverse"] else range(length):
-        given = [*(x[:, t] for x in sequences), *states, *shared]
+        given = [*(x[t] if x.ndim == 1 else x[:, t] for x in sequences), *states, *shared]
         values: dict[Op, Any] = dict(zip(graph.inputs, given, strict=True))
         for inner in graph.ops:
             if inner not in values:
                 values[inner] = _leaf(inner, {}) if inner.primitive.kind is Kind.LEAF else _run(inner, values, rows)
         found = [np.asarray(values[o]) for o in graph.outputs]
         states, kept[t] = found[:m], found[m:]
-    return [*states, *(np.stack(column, 1) for column in zip(*(kept[t] for t in range(length)), strict=True))]
+    return [
+        *states,
+        *(np.stack(column, min(1, column[0].ndim)) for column in zip(*(kept[t] for t in range(length)), strict=True)),
+    ]
 
 
 def known(value: Any, rows: int) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from layerflow.graph.ir import Graph, substitute, topological
-from layerflow.graph.ops import placeholder
-from layerflow.graph.ops.loop import is_number, loop_of
+from layerflow.graph.ops.loop import body_input, is_number, loop_of
 from layerflow.graph.symbolic import Kind, Op, intern, layer_scope
 from layerflow.jit.simplify import simplify, untranspose
 
@@ -82,12 +81,12 @@ def _prepared(op: Op, operands: tuple[Op, ...], parts: dict[int, Op]) -> None:
     sequences = [x for x in body.inputs[:n] if x in read]
     shared = [x for x in body.inputs[n + m :] if x in read] + [x for x in inside.values() if x in read]
     outer.update(zip(inside.values(), outside, strict=True))
-    if not sequences:  # the number of steps comes from a sequence
-        sequences = [body.inputs[0]]
     inputs = (*sequences, *body.inputs[n : n + m], *shared)
     with layer_scope(op.layer):
         operands = tuple(outer[x] for x in inputs)
-        new = loop_of(Graph(inputs, tuple(outputs)), operands, len(sequences), m, op.attrs["reverse"])
+        new = loop_of(
+            Graph(inputs, tuple(outputs)), operands, (len(sequences), m), op.attrs["length"], op.attrs["reverse"]
+        )
     parts.update((at, new[at].op) for at in list(parts) if at < m)
     parts.update((at, new[m + k].op) for k, at in enumerate(kept))
 
@@ -102,4 +101,4 @@ def _hoisted(body: Graph, own: set[Op], outer: dict[Op, Op]) -> tuple[list[Op], 
     read += [op for op in body.outputs if op not in varies]
     wanted = [op for op in dict.fromkeys(read) if op.primitive.kind is not Kind.LEAF and not is_number(op)]
     outside = substitute(wanted, outer, _rebuilt)
-    return outside, {op: placeholder(op.shape, op.dtype, f"hoisted{i}").op for i, op in enumerate(wanted)}
+    return outside, {op: body_input(op, f"hoisted{i}") for i, op in enumerate(wanted)}

@@ -18,7 +18,7 @@ from layerflow.jit import fusion
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.access import Layout, dense
 from layerflow.jit.schedule import Buffer, Kernel, Local, Schedule
-from layerflow.jit.values import TYPES
+from layerflow.jit.values import ROWS, TYPES
 
 INDENT = "    "
 
@@ -30,7 +30,7 @@ class Loop:
     plan: Schedule
     length: int
     reverse: bool
-    moving: list[tuple[Buffer, Buffer]]  # inside, outside: a step of a sequence or of kept values
+    moving: list[tuple[Buffer, Buffer, int]]  # inside, outside, elements a step: of a sequence or of kept values
     states: list[tuple[Buffer, Buffer]]  # before, after a step
     starts: list[Buffer]  # where the states begin
     finals: list[Buffer | None]  # where they go after the last step
@@ -58,7 +58,7 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
     body: Graph = loop.attrs["body"].graph
     for _, run in passes:
         body = run(body)
-    groups = fusion.fuse(body)
+    groups = fusion.fuse(body, side_by_side=True)
     n, m = loop.attrs["sequences"], loop.attrs["states"]
     parts = {op.attrs["at"]: plan.buffers[op] for op in kernel.group.members if op.name == "loop_part"}
     inner = scheduling.schedule(body, groups)
@@ -66,17 +66,15 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
         inside.name = f"{kernel.name}_{at}{inside.name.partition('_')[2] and '_' + inside.name.partition('_')[2]}"
         inside.private = False
     if kernel.samples and (len(inner.phases) > 1 or not all(k.samples for k in inner.kernels)):
-        raise CompileError(
-            f"layer {loop.layer or 'scan'}: a step of the loop mixes samples of the batch, which is not supported; let "
-            "every sample's step depend on that sample alone."
-        )
+        raise CompileError(f"layer {loop.layer or 'scan'}: a step of the loop reads other samples of the batch.")
     found = Loop(inner, loop.attrs["length"], loop.attrs["reverse"], [], [], [], [])
     buffers = inner.buffers
     for at, (op, outer) in enumerate(zip(body.inputs, loop.inputs, strict=True)):
-        outside = plan.buffers[outer]
+        outside = plan.buffers[fusion.rows_of(outer)]
         if at < n:
-            buffers[op] = Buffer(op, _step_layout(op, outside), "view")
-            found.moving.append((buffers[op], outside))
+            step, layout = _step(outer, outside)
+            buffers[op] = Buffer(op, Layout(op.shape, layout), "view")
+            found.moving.append((buffers[op], outside, step))
         elif at < n + m:
             buffers[op] = Buffer(op, dense(op.shape), "temporary")
             found.starts.append(outside)
@@ -88,14 +86,20 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
             found.states.append((buffers[body.inputs[n + at]], buffers[op]))
             found.finals.append(parts.get(at))
         else:
-            buffers[op] = Buffer(op, _step_layout(op, parts[at]), "view")
-            found.moving.append((buffers[op], parts[at]))
+            step, layout = _step(parts[at].op, parts[at])
+            buffers[op] = Buffer(op, Layout(op.shape, layout), "view")
+            found.moving.append((buffers[op], parts[at], step))
     return found
 
 
-def _step_layout(op: Op, outside: Buffer) -> Layout:
-    sample, _, *rest = outside.layout.strides
-    return Layout(op.shape, (sample, *rest))
+def _step(sequence: Op, outside: Buffer) -> tuple[int, tuple[int, ...]]:
+    """Elements from one step of a sequence to the next, and the strides of one step."""
+    if sequence is outside.op:
+        first, *rest = outside.layout.strides
+        return (rest[0], (first, *rest[1:])) if rest else (first, ())
+    pitch, one = outside.layout.strides
+    assert isinstance(sequence.shape[1], int)
+    return pitch, (sequence.shape[1] * pitch, one)
 
 
 def keep_local(kernel: Kernel, run: str, group: int, at: int) -> None:
@@ -117,27 +121,28 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
     kernel.units = 0 if kernel.samples else 1
     lines = [f"def {kernel.name}(ctx, lo, hi):", f'    """{kernel.group.anchor.layer}: loop"""', "    lanes(1)"]
     inside: list[str] = []
+    span = "lo, hi" if kernel.samples else f"0, integer(ctx, {ROWS})"
     for buffer in loop.own:
-        back = f" - lo * {buffer.bytes_per_sample}" if buffer.per_sample else ""
+        back = f" - lo * {buffer.bytes_per_sample}" if buffer.per_sample and kernel.samples else ""
         inside.append(f"set_integer(ctx, {buffer.slot}, integer(ctx, {local[buffer]}){back})")
     for at, ((_, after), start, final) in enumerate(zip(loop.states, loop.starts, loop.finals, strict=True)):
         texts.append(_copy(f"{kernel.name}_enter{at}", start, after))
-        inside.append(f"{kernel.name}_enter{at}(ctx, lo, hi)")
+        inside.append(f"{kernel.name}_enter{at}(ctx, {span})")
         if final is not None:
             texts.append(_copy(f"{kernel.name}_leave{at}", after, final))
     inside.append(f"for n in range({loop.length}):")
-    inside += [INDENT + line for line in _step(loop)]
-    inside += [f"{kernel.name}_leave{at}(ctx, lo, hi)" for at, final in enumerate(loop.finals) if final is not None]
-    if not kernel.samples:
+    inside += [INDENT + line for line in _one_step(loop, kernel.samples)]
+    inside += [f"{kernel.name}_leave{at}(ctx, {span})" for at, final in enumerate(loop.finals) if final is not None]
+    if not kernel.samples:  # one thread does it all
         inside = ["if hi > lo:", *(INDENT + line for line in inside)]
     return "\n".join([*texts, "\n".join([*lines, *(INDENT + line for line in inside)]) + "\n"])
 
 
-def _step(loop: Loop) -> list[str]:
+def _one_step(loop: Loop, shared: bool) -> list[str]:
     """Statements of step n."""
     lines = [f"t = {loop.length - 1} - n" if loop.reverse else "t = n"]
-    for inside, outside in loop.moving:
-        size = outside.layout.strides[1] * outside.op.dtype.itemsize
+    for inside, outside, elements in loop.moving:
+        size = elements * outside.op.dtype.itemsize
         lines.append(f"set_integer(ctx, {inside.slot}, integer(ctx, {outside.slot}) + t * {size})")
     for before, after in loop.states:
         # What was made in the last step is read in this one.
@@ -145,7 +150,7 @@ def _step(loop: Loop) -> list[str]:
         lines.append(f"set_integer(ctx, {before.slot}, integer(ctx, {after.slot}))")
         lines.append(f"set_integer(ctx, {after.slot}, other{before.slot})")
     for kernel in loop.plan.kernels:
-        span = "lo, hi" if kernel.samples else f"0, {kernel.units}"
+        span = "lo, hi" if shared else f"0, integer(ctx, {ROWS})" if kernel.samples else f"0, {kernel.units}"
         lines.append(f"{kernel.name}(ctx, {span})")
     return lines
 

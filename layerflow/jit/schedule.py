@@ -286,13 +286,22 @@ def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> st
     for at, phase in enumerate(plan.phases):
         lines.append(f"phase {at}")
         for kernel in phase:
-            span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
-            lines.append(f"  {kernel.name}: {span}")
-            lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
-            names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
-            lines.append(f"    reads  {', '.join(names)}")
-            lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")
+            lines += _described(plan, kernel, explain)
     return "\n".join(lines)
+
+
+def _described(plan: Schedule, kernel: Kernel, explain: Callable[[Op], str]) -> list[str]:
+    span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
+    lines = [f"  {kernel.name}: {span}"]
+    lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
+    names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
+    lines.append(f"    reads  {', '.join(names)}")
+    lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")
+    if kernel.loop:
+        lines.append(f"    {kernel.loop.length} steps{', from the last to the first' * kernel.loop.reverse}")
+        for inside in kernel.loop.plan.kernels:
+            lines += [f"    {line}" for line in _described(kernel.loop.plan, inside, explain)]
+    return lines
 
 
 def _name(op: Op, plan: Schedule) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.errors import ShapeError, TraceError
+from layerflow.errors import ShapeError
 from layerflow.graph import shapes, symbolic
 from layerflow.graph.ir import Graph, substitute, topological
 from layerflow.graph.ops import movement, reduction
-from layerflow.graph.ops.primitive import as_op, is_simple, placeholder
+from layerflow.graph.ops.primitive import as_op, is_simple
 from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op, SymbolicTensor
 
@@ -58,6 +58,14 @@ class Body:
     def __str__(self) -> str:
         return self.signature[:8]
 
+    def is_per_sample(self, own: int) -> bool:
+        """Whether everything that changes from step to step belongs to a sample; the first `own` inputs change."""
+        varies = set(self.graph.inputs[:own])
+        for op in self.graph.ops:
+            if any(i in varies for i in op.inputs):
+                varies.add(op)
+        return all(_is_sampled(op.shape) for op in varies)
+
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -73,7 +81,11 @@ class Parts:
 
 
 def scan(
-    f: Callable[..., tuple[Any, Any]], states: Sequence[Any], sequences: Sequence[Any], reverse: bool = False
+    f: Callable[..., tuple[Any, Any]],
+    states: Sequence[Any],
+    sequences: Sequence[Any],
+    reverse: bool = False,
+    length: int | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """`states, values = f(states, slices)` for every step of sequences, one after the other.
 
@@ -81,8 +93,9 @@ def scan(
         f: takes the list of states and the list of the sequences' slices [batch, ...] at one step, and returns the new
             states (of the same shapes) and a list of values to keep.  It is traced once.
         states: what the first step starts from, [batch, ...].
-        sequences: [batch, steps, ...].
+        sequences: [batch, steps, ...], or [steps]: one number a step for all samples.
         reverse: from the last step to the first.
+        length: number of steps, needed if there are no sequences.
 
     Returns:
         The states after the last step, and each kept value for all steps, [batch, steps, ...]: where a step's slices
@@ -91,12 +104,12 @@ def scan(
     Raises:
         ShapeError: sequences of different or unknown lengths, or a state that changes its shape or type.
     """
-    length = _length(sequences)
+    length = _length(sequences, length)
     if not any(map(symbolic.is_symbolic, (*states, *sequences))):
         return _eagerly(f, list(states), sequences, length, reverse)
     given, starts = [as_op(x) for x in sequences], [as_op(s) for s in states]
-    slices = [placeholder((x.shape[0], *x.shape[2:]), x.dtype, f"slice{i}") for i, x in enumerate(given)]
-    before = [placeholder(s.shape, s.dtype, f"state{i}") for i, s in enumerate(starts)]
+    slices = [SymbolicTensor(_input(slice_shape(x.shape), x.dtype, f"slice{i}")) for i, x in enumerate(given)]
+    before = [SymbolicTensor(body_input(s, f"state{i}")) for i, s in enumerate(starts)]
     new, kept = f(list(before), list(slices))
     outputs = [*(as_op(s, b.dtype) for s, b in zip(new, before, strict=True)), *map(as_op, kept)]
     for i, (op, start) in enumerate(zip(outputs, starts, strict=False)):
@@ -105,25 +118,42 @@ def scan(
                 f"scan: state {i} starts as {shapes.text(start.shape)} {start.dtype} and is "
                 f"{shapes.text(op.shape)} {op.dtype} after a step; it must stay the same."
             )
-    results = record([x.op for x in slices], [s.op for s in before], outputs, given, starts, reverse)
+    results = record([x.op for x in slices], [s.op for s in before], outputs, given, starts, length, reverse)
     return results[: len(starts)], results[len(starts) :]
 
 
-def _length(sequences: Sequence[Any]) -> int:
-    lengths = {reduction.shape_of(x)[1] for x in sequences}
+def _length(sequences: Sequence[Any], length: int | None) -> int:
+    lengths = {_steps_of(reduction.shape_of(x)) for x in sequences} | ({length} if length is not None else set())
     if len(lengths) != 1 or not isinstance(next(iter(lengths)), int):
         found = ", ".join(shapes.text(reduction.shape_of(x)) for x in sequences)
-        raise ShapeError(f"scan: sequences need one known number of steps (axis 1), got {found}.")
-    return int(next(iter(lengths)))
+        wanted = "" if length is None else f" and length={length}"
+        raise ShapeError(f"scan: sequences need one known number of steps (axis 1), got {found or 'none'}{wanted}.")
+    return int(next(iter(lengths)))  # type: ignore[arg-type]
+
+
+def _steps_of(shape: Shape) -> Extent:
+    return shape[min(1, len(shape) - 1)] if shape else 0
+
+
+def slice_shape(shape: Shape) -> Shape:
+    """What a step sees of a sequence [batch, steps, ...], or of numbers [steps] that all samples share."""
+    return (shape[0], *shape[2:]) if len(shape) > 1 else ()
+
+
+def stack_shape(shape: Shape, length: int) -> Shape:
+    """What a value of one step is for all of them."""
+    return (shape[0], length, *shape[1:]) if shape else (length,)
 
 
 def _eagerly(f: Callable, states: list[Any], sequences: Sequence[Any], length: int, reverse: bool) -> Any:
     steps: list[list[Any]] = []
     for t in reversed(range(length)) if reverse else range(length):
-        states, kept = f(states, [x[:, t] for x in sequences])
+        states, kept = f(states, [x[t] if len(x.shape) == 1 else x[:, t] for x in sequences])
         steps.append(list(kept))
     ordered = steps[::-1] if reverse else steps
-    return list(states), [movement.stack(values, 1) for values in zip(*ordered, strict=True)]
+    return list(states), [
+        movement.stack(values, min(1, len(reduction.shape_of(values[0])))) for values in zip(*ordered, strict=True)
+    ]
 
 
 # --- recording ---------------------------------------------------------------
@@ -131,27 +161,38 @@ def _eagerly(f: Callable, states: list[Any], sequences: Sequence[Any], length: i
 
 def record(
     slices: Sequence[Op], before: Sequence[Op], outputs: Sequence[Op], sequences: Sequence[Op], starts: Sequence[Op],
-    reverse: bool,
+    length: int, reverse: bool,
 ) -> list[SymbolicTensor]:  # fmt: skip
     """The results of a loop whose step computes `outputs` (new states, kept values) from `slices` and `before`."""
     own = {*slices, *before}
     shared = _invariants(outputs, own)
-    inside = [placeholder(op.shape, op.dtype, f"shared{i}").op for i, op in enumerate(shared)]
+    inside = [body_input(op, f"shared{i}") for i, op in enumerate(shared)]
     body = substitute(outputs, dict(zip(shared, inside, strict=True)), _rebuild)
     graph = Graph((*slices, *before, *inside), tuple(body))
-    return loop_of(graph, (*sequences, *starts, *shared), len(sequences), len(starts), reverse)
+    return loop_of(graph, (*sequences, *starts, *shared), (len(sequences), len(starts)), length, reverse)
 
 
-def loop_of(graph: Graph, operands: Sequence[Op], sequences: int, states: int, reverse: bool) -> list[SymbolicTensor]:
-    """The results of a loop over a given body."""
-    length = operands[0].shape[1]
+def loop_of(
+    graph: Graph, operands: Sequence[Op], counts: tuple[int, int], length: int, reverse: bool
+) -> list[SymbolicTensor]:
+    """The results of a loop over a given body with so many sequences and states."""
+    sequences, states = counts
     attrs = {"body": Body(graph), "length": length, "reverse": reverse, "sequences": sequences, "states": states}
     loop = symbolic.intern(loop_p, operands, attrs, (), np.dtype(np.float32))
     results = []
     for at, op in enumerate(graph.outputs):
-        shape = op.shape if at < states else (op.shape[0], length, *op.shape[1:])
+        shape = op.shape if at < states else stack_shape(op.shape, length)
         results.append(SymbolicTensor(symbolic.intern(part_p, (loop,), {"at": at}, shape, op.dtype)))
     return results
+
+
+def body_input(like: Op, name: str) -> Op:
+    """What stands in a body for a value of this shape and type from outside."""
+    return _input(like.shape, like.dtype, name)
+
+
+def _input(shape: Shape, dtype: np.dtype, name: str) -> Op:
+    return Op(INPUT, (), {"name": name}, shape, dtype)
 
 
 def _rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
@@ -214,39 +255,36 @@ class _Backward:
         seeds = {at: self._arriving(at, "state") for at in carried}
         given = {at: self._arriving(at, "value") for at in self.cotangents if at >= self.m}
         pulled = self._pulled({**seeds, **given})
-        # A loop without a batch adds up everything as it goes.
-        batched = any(_is_sampled(x.shape) for x in self.body.inputs)
-        samples = [k for k in self.shared if k in pulled and (_is_sampled(k.shape) or not batched)]
-        sums = {k: self._sum(k, pulled[k].op) for k in self.shared if k in pulled and k not in samples}
-        add = {k: placeholder(k.shape, k.dtype, f"gsum{i}") for i, k in enumerate(samples)}
+        marks = {x.op for x in (*seeds.values(), *given.values())}
+        folds = {k: self._folds(k, pulled[k].op, marks) for k in self.shared if k in pulled}
+        samples = [k for k, found in folds.items() if found is None]
+        sums = {k: self._sum(pulled[k].op, found) for k, found in folds.items() if found is not None}
+        add = {k: SymbolicTensor(body_input(k, f"gsum{i}")) for i, k in enumerate(samples)}
         new = [pulled[self.before[at]].op if self.before[at] in pulled else _zeros(self.before[at]) for at in carried]
         new += [(add[k] + pulled[k]).op for k in samples]
         wanted = [x for x in self.slices if x in pulled]
         values = [pulled[x].op for x in wanted]
-        marks = {x.op for x in (*seeds.values(), *given.values())}
-        moving = [v for v in self.stacked if _depends(v, marks)]
+        moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
         roots = [*new, *values, *moving]
         self._keep(roots, marks)
-        self._keep([v for v in self.stacked if v not in moving], marks, whole=True)
-        return self._assembled(roots, seeds, given, add, wanted, moving, sums)
+        self._keep([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
+        return self._assembled(roots, seeds, given, add, wanted, values, moving, sums)
 
     def _arriving(self, at: int, what: str) -> SymbolicTensor:
         """The symbol for the cotangent of an output of one step."""
-        op = self.body.outputs[at]
-        return placeholder(op.shape, op.dtype, f"g{what}{at}")
+        return SymbolicTensor(body_input(self.body.outputs[at], f"g{what}{at}"))
 
     def _pulled(self, seeds: Mapping[int, SymbolicTensor]) -> dict[Op, SymbolicTensor]:
         """Cotangents of the body's inputs in terms of the step's values and of the cotangents that arrive."""
         targets = [(self.body.outputs[at], seed) for at, seed in seeds.items()]
         sources = [x for x in self.body.inputs if x.dtype.kind == "f"]
         found = PULLBACK[0](targets, sources)
-        return {x: g for x, g in zip(sources, found, strict=True) if g is not None}
+        return {x: _spread(g, x.shape) for x, g in zip(sources, found, strict=True) if g is not None}
 
     # --- sums over steps -----------------------------------------------------
 
-    def _sum(self, shared: Op, gradient: Op) -> Callable[[Callable[[Op], Op]], Op]:
+    def _sum(self, gradient: Op, folds: Sequence[Op]) -> Callable[[Callable[[Op], Op]], Op]:
         """How the gradient of something that all steps share is made outside, from operands stacked over the steps."""
-        folds = self._folds(shared, gradient)
         for fold in folds:
             for operand in fold.inputs:
                 if _is_sampled(operand.shape):
@@ -266,20 +304,21 @@ class _Backward:
 
         return outside
 
-    def _folds(self, shared: Op, gradient: Op) -> list[Op]:
-        """The sums over samples that a gradient is made of."""
+    def _folds(self, shared: Op, gradient: Op, marks: set[Op]) -> list[Op] | None:
+        """The sums over samples that a gradient is made of; None if it has to be added up step by step."""
+        if _is_sampled(shared.shape):
+            return None
         found: dict[Op, None] = {}
         stack = [gradient]
         while stack:
             op = stack.pop()
             if any(_is_sampled(i.shape) for i in op.inputs):
-                if op.primitive.kind not in (Kind.CONTRACT, Kind.REDUCE) or "shards" in op.attrs:
-                    raise TraceError(
-                        f"scan: the gradient of a value of shape {shapes.text(shared.shape)} that all steps share "
-                        f"goes through {op.name}, which cannot be summed over the steps; give each sample its own."
-                    )
+                if op.primitive.kind not in (Kind.CONTRACT, Kind.REDUCE):
+                    return None
                 found[op] = None
-            elif op.primitive.kind is not Kind.LEAF:
+            elif op in marks or op in self.slices or op in self.before:
+                return None
+            else:
                 stack.extend(op.inputs)
         return sorted(found, key=lambda op: op.serial)
 
@@ -305,34 +344,38 @@ class _Backward:
 
     # --- putting it together -------------------------------------------------
 
-    def _assembled(self, roots, seeds, given, add, wanted, moving, sums) -> tuple[Any, ...]:
+    def _assembled(self, roots, seeds, given, add, wanted, values, moving, sums) -> tuple[Any, ...]:
         attrs = self.loop.attrs
         graph = Graph(self.body.inputs, (*self.body.outputs, *self.kept))
-        results = loop_of(graph, self.loop.inputs, self.n, self.m, attrs["reverse"])
+        results = loop_of(graph, self.loop.inputs, (self.n, self.m), attrs["length"], attrs["reverse"])
         stacks = dict(zip(self.kept, (r.op for r in results[len(self.body.outputs) :]), strict=True))
         stacks.update((x, self.outer[x]) for x in self.slices)
-        inside = {op: placeholder(op.shape, op.dtype, f"kept{i}").op for i, op in enumerate(self.kept)}
+        inside = {op: body_input(op, f"kept{i}") for i, op in enumerate(self.kept)}
         outputs = substitute(roots, inside, _rebuild)
         used = {op for op in topological(outputs) if op.primitive is INPUT}
         slices = [(x, stacks[x]) for x in self.slices if x in used]
         slices += [(inside[op], stacks[op]) for op in self.kept if inside[op] in used]
-        slices += [(given[at].op, self.cotangents[at].op) for at in given]
+        length = attrs["length"]
+        for at in given:
+            whole = _spread(self.cotangents[at], stack_shape(given[at].op.shape, length))
+            slices.append((given[at].op, whole.op))
         states = [(seeds[at].op, self._start(at)) for at in seeds]
         states += [(add[k].op, _zeros(self.outer[k])) for k in add]
         shared = [(k, self.outer[k]) for k in self.shared if k in used]
         body = Graph(tuple(x for x, _ in (*slices, *states, *shared)), tuple(outputs))
         operands = [x for _, x in (*slices, *states, *shared)]
-        done = loop_of(body, operands, len(slices), len(states), not attrs["reverse"])
+        done = loop_of(body, operands, (len(slices), len(states)), length, not attrs["reverse"])
         finals = dict(zip((*(self.before[at] for at in seeds), *add), done, strict=False))
         rest = done[len(states) :]
+        stacks.update(zip(values, (r.op for r in rest), strict=False))
         finals.update(zip(wanted, rest, strict=False))
         stacks.update(zip(moving, (r.op for r in rest[len(wanted) :]), strict=True))
         finals.update((k, SymbolicTensor(outside(stacks.__getitem__))) for k, outside in sums.items())
         return tuple(finals.get(x) for x in self.body.inputs)
 
     def _start(self, at: int) -> Op:
-        found = self.cotangents.get(at)
-        return found.op if found is not None else _zeros(self.outer[self.before[at]])
+        found, like = self.cotangents.get(at), self.outer[self.before[at]]
+        return _zeros(like) if found is None else _spread(found, like.shape).op
 
 
 def _depends(op: Op, marks: set[Op]) -> bool:
@@ -341,6 +384,11 @@ def _depends(op: Op, marks: set[Op]) -> bool:
 
 def _is_sampled(shape: Shape) -> bool:
     return bool(shape) and isinstance(shape[0], Dim)
+
+
+def _spread(g: SymbolicTensor, shape: Shape) -> SymbolicTensor:
+    """A cotangent in the shape of its value: rules may leave it narrower, for a map to broadcast."""
+    return g if g.op.shape == shape else movement.broadcast_to(g, shape)
 
 
 def _zeros(like: Op) -> Op:
