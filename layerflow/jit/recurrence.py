@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
+from layerflow.graph.ops.loop import slice_shape
+from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
 from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import Op
 from layerflow.jit import fusion
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.access import Layout, dense
 from layerflow.jit.schedule import Buffer, Kernel, Local, Schedule
-from layerflow.jit.values import ROWS, TYPES
+from layerflow.jit.values import BATCH, ROWS, TYPES
 
 INDENT = "    "
 
@@ -30,7 +32,7 @@ class Loop:
     plan: Schedule
     length: int
     reverse: bool
-    moving: list[tuple[Buffer, Buffer, int]]  # inside, outside, elements a step: of a sequence or of kept values
+    moving: list[tuple[Buffer, Buffer, str]]  # inside, outside, bytes a step: of a sequence or of kept values
     states: list[tuple[Buffer, Buffer]]  # before, after a step
     starts: list[Buffer]  # where the states begin
     finals: list[Buffer | None]  # where they go after the last step
@@ -48,6 +50,7 @@ class Loop:
 
 def attach(plan: Schedule, passes: Sequence[tuple[str, Callable[[Graph], Graph]]]) -> None:
     """Gives every loop kernel its body."""
+    _order_by_step(plan)
     for kernel in plan.kernels:
         if kernel.group.kind == "loop":
             kernel.loop = _inner(plan, kernel, passes)
@@ -92,14 +95,34 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
     return found
 
 
-def _step(sequence: Op, outside: Buffer) -> tuple[int, tuple[int, ...]]:
-    """Elements from one step of a sequence to the next, and the strides of one step."""
+def _order_by_step(plan: Schedule) -> None:
+    """What loops alone read and write lies step by step: a step then walks through memory without gaps."""
+    users = plan.graph.users()
+    for kernel in plan.kernels:
+        for op in kernel.group.stored if kernel.group.kind == "loop" else ():
+            buffer, m = plan.buffers[op], kernel.group.anchor.attrs["states"]
+            if op.attrs["at"] >= m and buffer.role == "temporary" and op.shape[:1] == (Dim(BATCH_SYMBOL),):
+                buffer.by_step = all(_only_steps(user, op) for user in users[op])
+
+
+def _only_steps(user: Op, op: Op) -> bool:
+    """Whether a user is a loop that reads `op` step by step."""
+    return user.name == "loop" and op not in user.inputs[user.attrs["sequences"] :]
+
+
+def _step(sequence: Op, outside: Buffer) -> tuple[str, tuple[int, ...]]:
+    """Bytes from one step of a sequence to the next, and the strides of one step."""
+    size = outside.op.dtype.itemsize
+    if outside.by_step:
+        inside = slice_shape(sequence.shape)
+        strides = dense(inside).strides
+        return f"integer(ctx, {BATCH}) * {(strides[0] if len(inside) > 1 else 1) * size}", strides
     if sequence is outside.op:
         first, *rest = outside.layout.strides
-        return (rest[0], (first, *rest[1:])) if rest else (first, ())
+        return (str(rest[0] * size), (first, *rest[1:])) if rest else (str(first * size), ())
     pitch, one = outside.layout.strides
     assert isinstance(sequence.shape[1], int)
-    return pitch, (sequence.shape[1] * pitch, one)
+    return str(pitch * size), (sequence.shape[1] * pitch, one)
 
 
 def keep_local(kernel: Kernel, run: str, group: int, at: int) -> None:
@@ -141,8 +164,7 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
 def _one_step(loop: Loop, shared: bool) -> list[str]:
     """Statements of step n."""
     lines = [f"t = {loop.length - 1} - n" if loop.reverse else "t = n"]
-    for inside, outside, elements in loop.moving:
-        size = elements * outside.op.dtype.itemsize
+    for inside, outside, size in loop.moving:
         lines.append(f"set_integer(ctx, {inside.slot}, integer(ctx, {outside.slot}) + t * {size})")
     for before, after in loop.states:
         # What was made in the last step is read in this one.

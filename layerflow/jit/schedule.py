@@ -46,6 +46,7 @@ class Buffer:
     private: bool = False  # one copy a thread
     parameter: Op | None = None  # for an update: the parameter whose storage it overwrites
     local: Local | None = None  # for a value that lives while one group of samples is worked on
+    by_step: bool = False  # [batch, steps, ...] that lies in memory as [steps, batch, ...]
 
     @property
     def elements(self) -> int:
