@@ -8,7 +8,7 @@ from typing import Any
 from layerflow.errors import TraceError
 from layerflow.graph import ops, symbolic
 from layerflow.graph.ir import topological
-from layerflow.graph.ops.loop import PULLBACK
+from layerflow.graph.ops.loop_gradient import PULLBACK
 from layerflow.graph.ops.movement import unbroadcast
 from layerflow.graph.ops.primitive import as_op
 from layerflow.graph.symbolic import Kind, Op, SymbolicTensor

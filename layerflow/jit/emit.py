@@ -18,6 +18,7 @@ from layerflow.jit.gemm import GemmNest
 from layerflow.jit.grouping import GRAIN
 from layerflow.jit.loops import INDENT
 from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
+from layerflow.jit.sharing import share
 from layerflow.jit.tiles import TileNest
 from layerflow.jit.values import (
     BATCH,
@@ -94,7 +95,7 @@ def emit(
             return recurrence.source(plan, kernel, local_slots, write)
         return _kernel_source(plan, kernel, vector_bytes, registers, cache_bytes)
 
-    texts = [write(plan, k) for k in plan.kernels]
+    texts = share([write(plan, k) for k in plan.kernels])
     for op, name in zip(gathered, gathers, strict=True):
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
