@@ -202,7 +202,7 @@ def test_a_saved_model_goes_on_bit_by_bit(made, tmp_path):
 
 
 @lf.register_class
-class SignMomentum(optimizers.Optimizer):
+class OwnOptimizer(optimizers.Optimizer):
     """What docs/optimizers.md shows, with a scalar and a slot of its own shape besides."""
 
     SHARED: ClassVar = {"moved": 0.0}
@@ -221,7 +221,7 @@ class SignMomentum(optimizers.Optimizer):
 
 
 @lf.register_class
-class Halving(schedules.LearningRateSchedule):
+class OwnSchedule(schedules.LearningRateSchedule):
     def __init__(self, first, every):
         self.first, self.every = first, every
 
@@ -230,13 +230,13 @@ class Halving(schedules.LearningRateSchedule):
 
 
 def test_a_class_of_ones_own_is_compiled_saved_and_takes_the_common_settings(tmp_path):
-    model = network(SignMomentum(Halving(0.5, 2), beta=0.5, weight_decay=0.1, clipnorm=1.0))
+    model = network(OwnOptimizer(OwnSchedule(0.5, 2), beta=0.5, weight_decay=0.1, clipnorm=1.0))
     weights = [w.astype(np.float64) for w in model.get_weights()]
     fitted(model)
     assert model.optimizer.learning_rate == 0.0625
     model.save(tmp_path)
     again = lf.load_layers_model(tmp_path)
-    assert isinstance(again.optimizer, SignMomentum)
+    assert isinstance(again.optimizer, OwnOptimizer)
     assert again.optimizer.get_config()["clipnorm"] == 1.0
     assert same(fitted(model), fitted(again))
     state = dict(
