@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from typing import Any, TextIO
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from layerflow.data.dataset import Dataset
 from layerflow.data.failures import noted
@@ -58,6 +57,9 @@ class Source:
         if not isinstance(self._given, (str, os.PathLike)):
             return self._rewound(self._given)
         url = urlsplit(self.name) if "://" in self.name else None
+        # Not at the top: it brings all of http and ssl along.
+        from urllib.request import url2pathname
+
         path = self.name if url is None else url2pathname(url.path)
         if url is not None and url.scheme != "file":
             return self._remote()
