@@ -52,9 +52,9 @@ def _machine(target: Target) -> llvm.TargetMachine:
     )
 
 
-def _parse(text: str) -> llvm.ModuleRef:
+def _parse(text: str, context: llvm.ContextRef | None = None) -> llvm.ModuleRef:
     try:
-        module = llvm.parse_assembly(text)
+        module = llvm.parse_assembly(text, context)
         module.verify()
     except RuntimeError as error:
         raise CompileError(f"LLVM refuses generated code: {error}") from None
@@ -63,9 +63,10 @@ def _parse(text: str) -> llvm.ModuleRef:
 
 def _optimized(texts: Sequence[str], target: Target) -> llvm.ModuleRef:
     _initialize()
-    module = _parse(texts[0])
+    context = llvm.create_context()  # of its own, so that types and constants are gone with the module
+    module = _parse(texts[0], context)
     for text in texts[1:]:
-        module.link_in(_parse(text))
+        module.link_in(_parse(text, context))
     machine = _machine(target)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
