@@ -47,6 +47,9 @@ class Callback:
     validation_data: Any = None
     batch_interval: int = 1
     training: Any = None  # the running loop: for callbacks that save and restore its position
+    on_losses: Callable[[int, int, Any], None] | None = (
+        None  # (epoch, first batch, losses) of batches that ran natively
+    )
 
     def set_model(self, model: Any) -> None:
         self.model = model
@@ -163,7 +166,7 @@ class CallbackList:
         self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
         self.periodic: list[tuple[int, Callable[..., Any]]] = []
         # Those that look at the losses of all batches, but not at each on its own.
-        self.watch_losses = [c.on_losses for c in self.callbacks if hasattr(c, "on_losses")]  # type: ignore[attr-defined]
+        self.watch_losses = [c.on_losses for c in self.callbacks if c.on_losses is not None]
         for callback in self.callbacks:
             hooks = {hook: waiting(function) for hook, function in callback.hooks().items()}
             every_batch = positive(f"{type(callback).__name__}: batch_interval", callback.batch_interval) == 1

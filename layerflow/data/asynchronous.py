@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from layerflow.data.failures import located
+from layerflow.data.failures import Calls
 
 
 def results(elements: Iterator[Any], f: Callable[[Any], Any], parallel: int) -> Iterator[Any]:
@@ -51,14 +51,10 @@ def _in_order(
     elements: Iterator[Any], submit: Callable[[Any], Any], f: Callable[[Any], Any], parallel: int
 ) -> Iterator[Any]:
     waiting = deque(submit(element) for element in itertools.islice(elements, parallel))
-    for number in itertools.count():
-        if not waiting:
-            return
-        try:
+    calls = Calls("map_async()", f)
+    while waiting:
+        with calls:
             result = waiting.popleft().result()
-        except Exception as error:
-            located(error, "map_async()", f, number)
-            raise
         # Before the result is handed on, so that the next ones go on while it is used.
         waiting.extend(submit(element) for element in itertools.islice(elements, 1))
         yield result

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layerflow.data import asynchronous, blocks
-from layerflow.data.failures import located
+from layerflow.data.failures import Calls
 from layerflow.data.prefetching import Prefetching, Trace
 from layerflow.data.rows import Rows, concatenated
 from layerflow.data.stacking import stacked
@@ -91,12 +91,10 @@ class Dataset:
         """f(element) for each element."""
 
         def results(elements: Iterator[Any]) -> Iterator[Any]:
-            for number, element in enumerate(elements):
-                try:
+            calls = Calls("map()", f)
+            for element in elements:
+                with calls:
                     result = f(element)
-                except Exception as error:
-                    located(error, "map()", f, number)
-                    raise
                 yield result
 
         return Dataset(lambda: results(iter(self)), self.size)
@@ -115,12 +113,10 @@ class Dataset:
         """The elements for which f(element) is true."""
 
         def chosen(elements: Iterator[Any]) -> Iterator[Any]:
-            for number, element in enumerate(elements):
-                try:
+            calls = Calls("filter()", f)
+            for element in elements:
+                with calls:
                     wanted = bool(f(element))
-                except Exception as error:
-                    located(error, "filter()", f, number)
-                    raise
                 if wanted:
                     yield element
 
@@ -260,12 +256,10 @@ class Dataset:
 
     def for_each(self, f: Callable[[Any], Any]) -> None:
         """Calls f(element) for each element."""
-        for number, element in enumerate(self):
-            try:
+        calls = Calls("for_each()", f)
+        for element in self:
+            with calls:
                 f(element)
-            except Exception as error:
-                located(error, "for_each()", f, number)
-                raise
 
     async def for_each_async(self, f: Callable[[Any], Any]) -> None:
         """Calls f(element) for each element, awaits what it returns if that can be awaited.
@@ -275,14 +269,12 @@ class Dataset:
         # Not at the top: asyncio takes a third of layerflow's time to import, and few programs call this.
         import asyncio
 
-        for number, element in enumerate(self):
-            try:
+        calls = Calls("for_each_async()", f)
+        for element in self:
+            with calls:
                 result = f(element)
                 if inspect.isawaitable(result):
                     await result
-            except Exception as error:
-                located(error, "for_each_async()", f, number)
-                raise
             await asyncio.sleep(0)
 
     def to_array(self) -> list[Any]:

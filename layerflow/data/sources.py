@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import builtins
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from layerflow.data.dataset import Dataset
-from layerflow.data.failures import noted
+from layerflow.data.failures import Calls
 from layerflow.data.rows import Rows, zipped
 from layerflow.data.structures import filled, leaves
 from layerflow.errors import ArgumentError
+
+END = object()  # what next() gives after the last element
 
 
 def generator(fn: Callable[[], Iterable[Any]]) -> Dataset:
@@ -37,14 +38,13 @@ def generator(fn: Callable[[], Iterable[Any]]) -> Dataset:
             raise ArgumentError(
                 f"generator(): the function must return an iterator, but returned {type(made).__name__}; use yield."
             )
-        number = 0
-        try:
-            for element in made:
-                yield element
-                number += 1
-        except Exception as error:
-            noted(error, f"generator() of the dataset: raised by the function's iterator at element {number}.")
-            raise
+        calls, iterator = Calls("generator()", fn, "asked the function's iterator"), iter(made)
+        while True:
+            with calls:
+                element = next(iterator, END)
+            if element is END:
+                return
+            yield element
 
     return Dataset(elements)
 
@@ -56,14 +56,13 @@ def func(f: Callable[[], Any]) -> Dataset:
     """
 
     def elements() -> Iterator[Any]:
-        for number in itertools.count():
+        calls = Calls("func()", f)
+        while True:
             try:
-                element = f()
+                with calls:
+                    element = f()
             except StopIteration:
                 return
-            except Exception as error:
-                noted(error, f"func() of the dataset: raised by the function at element {number}.")
-                raise
             if isinstance(element, Mapping) and element.keys() == {"value", "done"}:
                 if element["done"]:
                     return

@@ -264,38 +264,26 @@ class Executable:
         return results
 
 
-class Direct:
-    """Repeated calls of one program with single batches of one size: what does not change is set once."""
+class Repeated:
+    """Calls of one program that differ little: what does not change is set once, by `_install`."""
 
-    def __init__(self, program: Executable, arrays: Sequence[np.ndarray]):
-        self.program = program
-        self.like = tuple((a.shape, a.dtype) for a in arrays)
-        self.rows = len(arrays[0])
-        self.sampled = any(b.per_sample for b in program.outputs)
-        self.wanted: int | None = None
-
-    def fits(self, arrays: Sequence[np.ndarray]) -> bool:
-        """Whether arrays have the shapes, types and layout this call was made for."""
-        for array, (shape, dtype) in zip(arrays, self.like, strict=True):
-            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-                return False
-        return True
+    program: Executable
+    rows: int
+    wanted: int | None = None  # threads that were asked for when it was set
 
     def _install(self, team: int) -> None:
-        program = self.program
-        program._prepare(self.rows, team)
-        self.team = team
-        table = program.table
-        table[:, [GATHER, BATCH, TOTAL, START, COUNT]] = (0, self.rows, self.rows, 0, 1)
-        self.results = program._make_outputs(self.rows, self.rows, 1)
-        advance, slots = program.module.advance, program.module.slots
-        starts = [slots * t for t in range(program.threads)]
-        for buffer in program.inputs:
-            program._advance(buffer.op, 0, 0)
-        self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
-        self.output_words = [tuple(s + advance[b.op] for s in starts) for b in program.outputs]
-        self._find_words(starts)
-        program.current = self
+        """Sets what does not change from call to call, for so many threads."""
+        raise NotImplementedError(f"{type(self).__name__} must define _install(team).")
+
+    def _ready(self) -> Any:
+        """Installs what is not; the words of the table.  The program's lock is held."""
+        program, wanted = self.program, config.num_threads()
+        if program.current is not self or wanted != self.wanted:
+            self.wanted = wanted
+            self.team = program._thread_count(self.rows)
+            self._install(self.team)
+            program.current = self
+        return self.words
 
     def _find_words(self, starts: Sequence[int]) -> None:
         """Where the numbers that change from call to call stand in the table, whose threads begin at `starts`."""
@@ -316,15 +304,49 @@ class Direct:
         for name, view in self.floats:
             view[0] = scalars[name]
 
+    def _go(self, scalars: dict[str, float]) -> None:
+        self._set_scalars(scalars)
+        if self.team == 1:
+            self.alone(self.address, 0, 1)
+        else:
+            self.program.entry.run(self.address, self.team)
+
+
+class Direct(Repeated):
+    """Repeated calls of one program with single batches of one size: what does not change is set once."""
+
+    def __init__(self, program: Executable, arrays: Sequence[np.ndarray]):
+        self.program = program
+        self.like = tuple((a.shape, a.dtype) for a in arrays)
+        self.rows = len(arrays[0])
+        self.sampled = any(b.per_sample for b in program.outputs)
+
+    def fits(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether arrays have the shapes, types and layout this call was made for."""
+        for array, (shape, dtype) in zip(arrays, self.like, strict=True):
+            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+                return False
+        return True
+
+    def _install(self, team: int) -> None:
+        program = self.program
+        program._prepare(self.rows, team)
+        table = program.table
+        table[:, [GATHER, BATCH, TOTAL, START, COUNT]] = (0, self.rows, self.rows, 0, 1)
+        self.results = program._make_outputs(self.rows, self.rows, 1)
+        advance, slots = program.module.advance, program.module.slots
+        starts = [slots * t for t in range(program.threads)]
+        for buffer in program.inputs:
+            program._advance(buffer.op, 0, 0)
+        self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
+        self.output_words = [tuple(s + advance[b.op] for s in starts) for b in program.outputs]
+        self._find_words(starts)
+
     def __call__(self, arrays: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
         """Outputs of one batch.  Outputs without a batch axis are the same arrays at each call, overwritten."""
         program = self.program
         with program.lock:
-            wanted = config.num_threads()
-            if program.current is not self or wanted != self.wanted:
-                self.wanted = wanted
-                self._install(program._thread_count(self.rows))
-            words = self.words
+            words = self._ready()
             for places, array in zip(self.input_words, arrays):  # noqa: B905 (lengths were compared in `fits`)
                 where = address_of(array)
                 for at in places:
@@ -336,11 +358,7 @@ class Direct:
                     where = address_of(array)
                     for at in places:
                         words[at] = where
-            self._set_scalars(scalars)
-            if self.team == 1:
-                self.alone(self.address, 0, 1)
-            else:
-                program.entry.run(self.address, self.team)
+            self._go(scalars)
             return results
 
 

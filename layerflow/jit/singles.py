@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from layerflow import config
-from layerflow.jit.executable import Direct, Executable
+from layerflow.jit.executable import Executable, Repeated
 from layerflow.jit.values import BATCH, COUNT, START, TOTAL
 
 
-class Singles(Direct):
+class Singles(Repeated):
     """Repeated calls of one program, each with one batch of the same arrays: the arrays are bound once.
 
     Args:
@@ -25,12 +24,10 @@ class Singles(Direct):
     def __init__(self, program: Executable, arrays: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None):
         self.program, self.arrays, self.batch_size, self.order = program, arrays, batch_size, order
         self.rows = min(batch_size, len(arrays[0]))
-        self.wanted: int | None = None
 
     def _install(self, team: int) -> None:
         program, total = self.program, len(self.arrays[0])
         program._prepare(self.rows, team)
-        self.team = team
         self.held = program._bind_arguments(self.arrays, self.batch_size, self.order, total, 0)
         self.results = program._make_outputs(total, self.batch_size, 1)
         table, slots = program.table, program.module.slots
@@ -45,27 +42,18 @@ class Singles(Direct):
                 places = tuple(slots * t + word for t in range(program.threads))
                 self.moving.append((places, array.ctypes.data, array.strides[0] * self.batch_size))
         self.starts = tuple(slots * t + START for t in range(program.threads))
-        program.current = self
 
-    def __call__(self, batch: int, scalars: dict[str, float]) -> list[np.ndarray]:  # type: ignore[override]
+    def __call__(self, batch: int, scalars: dict[str, float]) -> list[np.ndarray]:
         """Outputs of batch number `batch`: the same arrays [1] at each call, overwritten."""
         program = self.program
         with program.lock:
-            wanted = config.num_threads()
-            if program.current is not self or wanted != self.wanted:
-                self.wanted = wanted
-                self._install(program._thread_count(self.rows))
-            words = self.words
+            words = self._ready()
             for at in self.starts:
                 words[at] = batch
             for places, base, stride in self.moving:
                 for at in places:
                     words[at] = base + batch * stride
-            self._set_scalars(scalars)
-            if self.team == 1:
-                self.alone(self.address, 0, 1)
-            else:
-                program.entry.run(self.address, self.team)
+            self._go(scalars)
             return self.results
 
 

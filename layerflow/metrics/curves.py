@@ -67,7 +67,8 @@ class AUC(Histograms):
         if len(shape) != 2 or self.num_labels not in (None, shape[-1]):
             wanted = "labels" if self.num_labels is None else self.num_labels
             raise ShapeError(f"{self.name}: multi_label needs predictions [samples, {wanted}], got {list(shape)}.")
-        zeros = np.zeros((len(self.thresholds) + 1, shape[-1]))  # type: ignore[arg-type]
+        assert shape[-1] is not None, "a model knows the extent of the last axis of its outputs"
+        zeros = np.zeros((len(self.thresholds) + 1, shape[-1]))
         return {"positives": zeros, "negatives": zeros}
 
     def update(self, state: State, y_true: Any, y_pred: Any, sample_weight: Any = None) -> State:

@@ -38,6 +38,15 @@ def per_sample(values: Any, weight: Any) -> tuple[Any, Any]:
     return ops.mean(values, range(1, rank)) if rank > 1 else values, weight
 
 
+def added(state: State, values: Any, weight: Any) -> State:
+    """Sums of weighted values and of weights, with one batch more."""
+    values, weight = per_sample(values, weight)
+    return {
+        "total": state["total"] + total(values),
+        "count": state["count"] + (total(ops.ones_like(values)) if weight is None else total(weight)),
+    }
+
+
 @METRIC_CLASSES.register()
 class Mean(Metric):
     """Weighted mean of values: `update_state(values, sample_weight)`, without a model only."""
@@ -49,12 +58,7 @@ class Mean(Metric):
         super().update_state(y_true, None, y_pred if sample_weight is None else sample_weight)
 
     def update(self, state: State, y_true: Any, y_pred: Any = None, sample_weight: Any = None) -> State:
-        weight = y_pred if sample_weight is None else sample_weight
-        values, weight = per_sample(y_true, weight)
-        return {
-            "total": state["total"] + total(values),
-            "count": state["count"] + (total(ops.ones_like(values)) if weight is None else total(weight)),
-        }
+        return added(state, y_true, y_pred if sample_weight is None else sample_weight)
 
     def value(self, state: State) -> Any:
         return ratio(state["total"], state["count"])
@@ -86,7 +90,7 @@ class _MeanOf(Metric):
         raise NotImplementedError(f"{type(self).__name__} must define values(y_true, y_pred).")
 
     def update(self, state: State, y_true: Any, y_pred: Any, sample_weight: Any = None) -> State:
-        return Mean.update(self, state, self.values(y_true, y_pred), None, sample_weight)  # type: ignore[arg-type]
+        return added(state, self.values(y_true, y_pred), sample_weight)
 
     def value(self, state: State) -> Any:
         return ratio(state["total"], state["count"])

@@ -274,8 +274,8 @@ def fails(element: int) -> int:
         (lambda: list(from_list(4).map_async(fails)), r"map_async\(\) .* fails for element 2"),
         (lambda: list(from_list(4).map_async(fails, parallel=3)), r"map_async\(\) .* fails for element 2"),
         (lambda: from_list(4).for_each(fails), r"for_each\(\) .* fails for element 2"),
-        (lambda: list(data.generator(lambda: map(fails, range(4)))), r"generator\(\) .* at element 2"),
-        (lambda: list(data.func(lambda: fails(2))), r"func\(\) .* at element 0"),
+        (lambda: list(data.generator(lambda: map(fails, range(4)))), r"generator\(\) .* for element 2"),
+        (lambda: list(data.func(lambda: fails(2))), r"func\(\) .* for element 0"),
     ],
 )
 def test_errors_of_the_users_functions_tell_where(run, note):

@@ -32,7 +32,8 @@ def _four(x: Any, name: str) -> tuple[Any, int, int, int]:
         raise ShapeError(
             f"{name}: the input must have rank 4 [batch, height, width, channels], got {shapes.text(shape)}."
         )
-    return shape[0], *map(shapes.static, shape[1:])  # type: ignore[return-value]
+    h, w, c = map(shapes.static, shape[1:])
+    return shape[0], h, w, c
 
 
 def space_to_batch_nd(x: Any, block_shape: Sequence[int], paddings: Sequence[Sequence[int]]) -> Any:

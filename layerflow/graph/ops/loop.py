@@ -122,12 +122,13 @@ def scan(
 
 
 def _length(sequences: Sequence[Any], length: int | None) -> int:
-    lengths = {_steps_of(reduction.shape_of(x)) for x in sequences} | ({length} if length is not None else set())
-    if len(lengths) != 1 or not isinstance(next(iter(lengths)), int):
-        found = ", ".join(shapes.text(reduction.shape_of(x)) for x in sequences)
-        wanted = "" if length is None else f" and length={length}"
-        raise ShapeError(f"scan: sequences need one known number of steps (axis 1), got {found or 'none'}{wanted}.")
-    return int(next(iter(lengths)))  # type: ignore[arg-type]
+    found = {_steps_of(reduction.shape_of(x)) for x in sequences} | ({length} if length is not None else set())
+    steps = next(iter(found), None)
+    if len(found) == 1 and isinstance(steps, int):
+        return steps
+    listed = ", ".join(shapes.text(reduction.shape_of(x)) for x in sequences) or "none"
+    wanted = "" if length is None else f" and length={length}"
+    raise ShapeError(f"scan: sequences need one known number of steps (axis 1), got {listed}{wanted}.")
 
 
 def _steps_of(shape: Shape) -> Extent:
