@@ -77,7 +77,8 @@ class EpochLine(ProgressBar):
         if not values:  # broken off
             return
         took = time.perf_counter() - self._begin
-        say(" - ".join([self._title, f"{took:.3g}s", *(f"{name}: {number(value)}" for name, value in values.items())]))
+        duration = f"{took:.1f}s" if took >= 1 else f"{took * 1000:.0f}ms"
+        say(" - ".join([self._title, duration, *(f"{name}: {number(value)}" for name, value in values.items())]))
 
 
 class ProgbarLogger(BuiltIn):
