@@ -1,28 +1,33 @@
-"""Times each kernel of a compiled training step, inside the step and again at once on the same data.
+"""Times each kernel of a compiled training step, inside the step and repeated at once on the same data.
 
 The module of the step is compiled once more with every kernel wrapped in a function that reads the processor's time
 stamp counter before and after it.  So a kernel runs on real data, in its groups of samples, with the caches as the step
-leaves them; the second run shows what it does when its data are there already.
+leaves them; repeated, it shows what it does when its data are as near as they can be.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import platform
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+import layerflow
 from benchmarks import peaks
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import access, library
-from layerflow.jit.contraction import multiply_adds
+from layerflow.jit.contraction import SHARDS, multiply_adds
 from layerflow.jit.executable import Executable
 from layerflow.jit.schedule import Buffer, Kernel
 
-METHODS = {"gemm": "GEMM", "convolve": "direct", "convolve_kernel": "direct"}
-WINOGRAD = "Winograd"
+GEMM, DIRECT, WINOGRAD = "GEMM", "direct", "Winograd"
+FORWARD, INPUT, WEIGHTS = "forward", "gradient for input", "gradient for weights"
+AGAIN = "forward once more"  # what costs less to make again than to keep
+PLAIN = ("stop_gradient", "cast")  # maps that no fused work is told of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +35,13 @@ class Timing:
     """A kernel of a step on one thread.
 
     Attributes:
-        method: "GEMM", "direct", "Winograd", or "" where nothing is contracted.
-        work: what is multiplied, in words.
+        method: GEMM, DIRECT, WINOGRAD, or "" where nothing is contracted.
+        passes: which of FORWARD, AGAIN, INPUT and WEIGHTS it computes.
+        sizes: what is multiplied, in words.
+        fused: what else the kernel does, in words; "" for nothing.
+        updates: whether it goes on to the new weights and the optimizer's averages.
         seconds: time for the whole batch in the step.
-        again: time when each call is repeated at once.
+        repeated: the same when each call is repeated at once.
         flops: floating-point operations of the multiply-adds that the method needs.
         direct_flops: those of the convolution or product that it computes, done directly and without padding that only
             a gradient has; the same as `flops` for most.
@@ -42,9 +50,12 @@ class Timing:
 
     kernel: str
     method: str
-    work: str
+    passes: list[str]
+    sizes: str
+    fused: str
+    updates: bool
     seconds: float
-    again: float
+    repeated: float
     flops: float
     direct_flops: float
     moved: float
@@ -57,6 +68,21 @@ def contractions(kernel: Kernel) -> list[Op]:
     return [op for op in kernel.group.members if op.primitive.kind is Kind.CONTRACT]
 
 
+def method_of(op: Op) -> str:
+    return GEMM if op.name == "matmul" else WINOGRAD if op.name.startswith("winograd") else DIRECT
+
+
+def pass_of(op: Op) -> str:
+    """A gradient for the input multiplies by the weights turned round, one for the weights two values of samples."""
+    if op.name in ("convolve_kernel", "winograd_kernel_gradient") or op.attrs.get("transpose_a"):
+        return WEIGHTS
+    w = op.inputs[1]
+    turned = w.name == "transpose" or w.attrs.get("turned") or op.attrs.get("transpose_b")
+    if turned or op.name == "winograd_input_gradient":
+        return INPUT
+    return AGAIN if op.attrs.get("again") else FORWARD
+
+
 def uses_batch(op: Op) -> bool:
     return any(access.batch_of(x.shape) is not None for x in (op, *op.inputs))
 
@@ -67,17 +93,15 @@ def direct_multiply_adds(op: Op) -> float:
     A product is counted for every tap at every output.  The gradient for the inputs counts like the convolution whose
     gradient it is, although as a convolution of the padded gradient it also multiplies zeros at the border.
     """
-    if op.name == "matmul":
-        return multiply_adds(op)
     if op.name.startswith("winograd"):
         gradient = op.name == "winograd_kernel_gradient"
         image = op.shape if op.name == "winograd_convolve" else op.inputs[gradient].shape
         points = op.shape if gradient else op.inputs[1].shape
         return 9.0 * count(image[1:-1]) * count(points[-2:])
-    x, done = op.inputs[0], multiply_adds(op)
-    if op.name == "convolve" and x.name == "pad":
-        inner, outer = count(x.inputs[0].shape[1:-1]), count(op.shape[1:-1])
-        return done * min(1.0, inner / outer) if set(op.attrs["strides"]) == {1} else done
+    done = multiply_adds(op)
+    if op.name == "convolve" and pass_of(op) == INPUT and op.inputs[0].name == "pad":
+        inner, outer = count(op.inputs[0].inputs[0].shape[1:-1]), count(op.shape[1:-1])
+        return done * min(1.0, inner / outer)
     return done
 
 
@@ -85,19 +109,43 @@ def count(extents: Any) -> float:
     return float(np.prod([n if isinstance(n, int) else n.factor for n in extents]))
 
 
-def described(op: Op, rows: int) -> str:
-    """What is multiplied, with sizes."""
+def sizes_of(op: Op, rows: int) -> str:
+    """What is multiplied: a product's sizes, or the window, the outputs (of a gradient: its inputs) and channels."""
     if op.name == "matmul":
         depth = op.inputs[0].shape[-2 if op.attrs["transpose_a"] else -1]
         m, k, n = (e if isinstance(e, int) else e.factor * rows for e in (op.shape[-2], depth, op.shape[-1]))
         return f"{m} x {k} by {k} x {n}"
-    what = {"convolve_kernel": "gradient for kernel", "winograd_kernel_gradient": "gradient for kernel"}.get(op.name)
-    if op.name == "winograd_input_gradient" or (op.name == "convolve" and not op.layer):
-        what = "gradient for input"
-    image = op.inputs[1].shape if what == "gradient for kernel" else op.shape
-    extents = " x ".join(map(str, image[1:-1]))
-    channels = op.inputs[0].shape[-1]
-    return f"{what or 'convolution'}, {extents}, {channels} to {image[-1]} channels"
+    image = op.inputs[1].shape if pass_of(op) == WEIGHTS else op.shape
+    window = [3, 3] if method_of(op) == WINOGRAD else op.attrs.get("size") or op.inputs[1].shape[:-2]
+    channels = op.inputs[0].shape[-1], image[-1]
+    return f"{by(window)}, {by(image[1:-1])}, {channels[0]} to {channels[1]}"
+
+
+def by(extents: Any) -> str:
+    return "x".join(map(str, extents))
+
+
+def maps_below(op: Op, stop: set[Op]) -> Iterator[Op]:
+    """Maps that `op` is made of, itself included, down to the values in `stop`."""
+    if op in stop:
+        return
+    if op.primitive.kind is Kind.MAP and op.name not in PLAIN:
+        yield op
+    for x in op.inputs:
+        yield from maps_below(x, stop)
+
+
+def fused_of(kernel: Kernel, buffers: Any, optimizer: str, updates: bool) -> str:
+    """What a contraction's kernel does besides: to operands while it reads them, and to results before it stores."""
+    ops, stored = contractions(kernel), set(kernel.group.stored)
+    before = dict.fromkeys(m.name for op in ops for x in op.inputs for m in maps_below(x, set(buffers)))
+    others = set(buffers) - set(kernel.group.members) | set(ops)
+    # A stored value that another one is made of is told of once.
+    after = dict.fromkeys(m.name for s in kernel.group.stored for m in maps_below(s, others | (stored - {s})))
+    parts = [f"operand: {', '.join(before)}"] if before else []
+    if updates:
+        return "; ".join([*parts, f"{optimizer} update of the weights"])
+    return "; ".join([*parts, f"result: {', '.join(reversed(after))}"] if after else parts)
 
 
 def bytes_of(buffer: Buffer, rows: int) -> int:
@@ -106,18 +154,25 @@ def bytes_of(buffer: Buffer, rows: int) -> int:
 
 # --- running it ---------------------------------------------------------------------------
 
-# Each kernel has two words of the context table for the ticks that it took, first and again; word `{again}` says
-# whether it is run again.
+# A call of a kernel appends three words to a trace: the kernel's number, the ticks it took, and the least that it took
+# of REPEATS more.  Three words at the end of the context table say where the trace is, how long it has become, and how
+# often to repeat.  Repeating spoils what the step computes: sums are added twice.
+WORDS, REPEATS = 3, 3
 WRAPPER = """
 def {name}(ctx, lo, hi):
     lanes(1)
+    trace = pointer(ctx, {slots}, i64)
+    at = integer(ctx, {slots} + 1)
+    set_integer(ctx, {slots} + 1, at + 3)
+    trace[at] = {number}
     start = cycles()
     body_{name}(ctx, lo, hi)
-    middle = cycles()
-    set_integer(ctx, {slot}, integer(ctx, {slot}) + middle - start)
-    if integer(ctx, {again}) > 0:
+    trace[at + 1] = cycles() - start
+    trace[at + 2] = {forever}
+    for n in range(integer(ctx, {slots} + 2)):
+        begin_again = cycles()
         body_{name}(ctx, lo, hi)
-        set_integer(ctx, {slot} + 1, integer(ctx, {slot} + 1) + cycles() - middle)
+        trace[at + 2] = minimum(trace[at + 2], cycles() - begin_again)
 """
 
 
@@ -125,61 +180,87 @@ class Profiler:
     """The training step of a model, with its kernels timed, on one thread.
 
     Args:
-        model: a compiled model that has been trained on batches like these.
-        batches: (x, y) of one size, as arrays that the step reads where they are.
+        model: a compiled model.
+        batches: (x, y) of one size.
     """
 
     def __init__(self, model: Any, batches: list[tuple[np.ndarray, np.ndarray]]):
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            raise SystemExit(
+                "kernels are timed by the time stamp counter of x86-64, which this processor does not have"
+            )
+        layerflow.set_num_threads(1)
         self.model, self.batches, self.rows = model, batches, len(batches[0][0])
         x, y = batches[0]
+        model.train_on_batch(x, y)
         plain: Executable = model.step("train").program([x], [y])
         self.plan, module = plain.plan, plain.module
-        self.kernels = {k.name: k for k in self.plan.kernels}
-        self.first = module.slots
-        self.again = self.first + 2 * len(self.kernels)
-        slots = -(-(self.again + 1) // 8) * 8
+        self.kernels = self.plan.kernels
+        self.slots = module.slots
         text = re.sub(r"^def (k\d+_\w+)\(", r"def body_\1(", module.kernels, flags=re.M)
-        for at, name in enumerate(self.kernels):
-            text += WRAPPER.format(name=name, slot=self.first + 2 * at, again=self.again)
+        for number, kernel in enumerate(self.kernels):
+            text += WRAPPER.format(name=kernel.name, slots=self.slots, number=number, forever=1 << 62)
         # Only a second thread would look for its table at the old distance.
-        module = dataclasses.replace(module, kernels=text, slots=slots)
-        self.program = Executable(module, library.build(text, module.driver), plain.source)
+        longer = dataclasses.replace(module, kernels=text, slots=-(-(self.slots + WORDS) // 8) * 8)
+        self.program = Executable(longer, library.build(text, module.driver), plain.source)
+        self.program._prepare(self.rows, 1)
+        # A kernel is called at most once for each sample, or once for each part of a sum over samples.
+        self.trace = np.zeros(WORDS * len(self.kernels) * (self.rows + SHARDS), np.int64)
         self.steps = 0
-        self.run(False)
 
-    def run(self, again: bool) -> np.ndarray:
-        """One step; [kernels, 2] ticks, first and again."""
+    def run(self, repeats: int = 0) -> np.ndarray:
+        """One step; [calls, 3]: kernel, ticks, least ticks of the repeats."""
         self.steps += 1
         x, y = self.batches[self.steps % len(self.batches)]
-        call = self.program.direct([x, y])
-        assert call is not None
         rate = float(self.model.optimizer.learning_rate)
         scalars = {"seed": 1, "step": self.steps, "iteration": self.steps, "learning_rate": rate}
-        words = self.program.table[0] if self.program.rows >= 0 else np.zeros(self.again + 1, np.int64)
-        words[self.first : self.again] = 0
-        words[self.again] = again
-        call([x, y], scalars)
-        return self.program.table[0, self.first : self.again].reshape(-1, 2).copy()
+        self.program.table[0, self.slots : self.slots + WORDS] = self.trace.ctypes.data, 0, repeats
+        self.program.run_batches([x, y], scalars, self.rows)
+        return self.trace[: self.program.table[0, self.slots + 1]].reshape(-1, WORDS).copy()
 
     def timings(self, seconds: float) -> list[Timing]:
-        """The best of each kernel in the steps that fit into `seconds`."""
+        """The kernels, each with the sum of the best times of its calls in the steps that fit into `seconds`.
+
+        The best of a call, not of a kernel or a step, because a call is short enough to be left alone now and then on a
+        machine that does other things, too.
+        """
+        self.run(REPEATS)
         start, runs = time.perf_counter(), []
         while time.perf_counter() - start < seconds or len(runs) < 6:
-            runs.append(np.stack([self.run(False)[:, 0], self.run(True)[:, 1]], 1))
-        best = np.min(runs, 0) / peaks.ticks_per_second()
-        return [self._timing(k, *map(float, t)) for k, t in zip(self.kernels.values(), best, strict=True)]
+            runs.append((self.run(), self.run(REPEATS)))
+        called = runs[0][0][:, 0]
+        assert all(np.array_equal(r[:, 0], called) for pair in runs for r in pair)
+        best = np.min([first[:, 1] for first, _ in runs], 0), np.min([second[:, 2] for _, second in runs], 0)
+        sums = [np.bincount(called, b, len(self.kernels)) / peaks.ticks_per_second() for b in best]
+        return [self._timing(k, float(t), float(a)) for k, t, a in zip(self.kernels, *sums, strict=True)]
 
-    def _timing(self, kernel: Kernel, seconds: float, again: float) -> Timing:
+    def step_seconds(self, seconds: float) -> float:
+        """The best whole step as users run it, in CPU time: what the kernels take together should come near it."""
+        best, start = float("inf"), time.perf_counter()
+        while time.perf_counter() - start < seconds or best == float("inf"):
+            now = time.process_time()
+            self.model.train_on_batch(*self.batches[0])
+            best = min(best, time.process_time() - now)
+        return best
+
+    def _timing(self, kernel: Kernel, seconds: float, repeated: float) -> Timing:
         ops = contractions(kernel)
         samples = {op: self.rows if uses_batch(op) else 1 for op in ops}
-        method = METHODS.get(kernel.group.kind, WINOGRAD) if ops else ""
+        touched, updates = (
+            {*kernel.reads, *kernel.group.stored},
+            any(s in self.plan.updates for s in kernel.group.stored),
+        )
+        optimizer = type(self.model.optimizer).__name__
         return Timing(
             kernel.name,
-            method,
-            " and ".join(described(op, self.rows) for op in ops),
+            method_of(ops[0]) if ops else "",
+            list(dict.fromkeys(map(pass_of, ops))),
+            sizes_of(ops[0], self.rows) if ops else "",
+            fused_of(kernel, self.plan.buffers, optimizer, updates) if ops else "",
+            updates,
             seconds,
-            again,
+            repeated,
             sum(2 * multiply_adds(op) * n for op, n in samples.items()),
             sum(2 * direct_multiply_adds(op) * n for op, n in samples.items()),
-            sum(bytes_of(self.plan.buffers[op], self.rows) for op in {*kernel.reads, *kernel.group.stored}),
+            sum(bytes_of(self.plan.buffers[op], self.rows) for op in touched),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 PACKAGES = ["layerflow", "numpy", "numba", "llvmlite"]
 WORKLOADS = ["W1", "W2", "W4", "W5", "W6"]
-DISK_CACHE = True  # compiled code is kept on disk: a second process measures a warm start
+DISK_CACHE = True  # for ../shared/bench: a second process measures a warm start
 
 
 class Peer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -100,9 +101,9 @@ class Measurement:
         self.weights = workloads.init_weights(spec)
         self.batches = workloads.batches(spec)
 
-    def all(self, only_cold: bool) -> None:
-        parts: dict[str, Callable[[], None]] = {"train": lambda: self.train(only_cold)}
-        if not only_cold:
+    def all(self, only_train: bool) -> None:
+        parts: dict[str, Callable[[], None]] = {"train": lambda: self.train(only_train)}
+        if not only_train:
             for key in ("predict", "predict_api"):
                 if hasattr(self.peer, key):
                     parts[key] = lambda key=key: self.predict(key)
@@ -116,7 +117,7 @@ class Measurement:
                 self.result.setdefault("errors", {})[key] = f"{type(error).__name__}: {error}"[:500]
                 traceback.print_exc()
 
-    def train(self, only_cold: bool) -> None:
+    def train(self, only_train: bool) -> None:
         clock, result = self.clock, self.result
         start = clock()
         trainer = self.peer.train(self.spec, self.weights)
@@ -125,21 +126,23 @@ class Measurement:
         start = clock()
         losses = [trainer.wait(trainer.step(batches[0]))]
         result["cold_s"] = result["import_s"] + build + clock() - start
-        if only_cold:
-            return
         for i in range(1, CHECKED):
             losses.append(trainer.wait(trainer.step(batches[i % len(batches)])))
         result["losses"] = losses
-
-        def run(k: int) -> None:
-            # One wait for all steps, as in a loop that logs now and then: peers may queue work.
-            handle = None
-            for i in range(k):
-                handle = trainer.step(batches[i % len(batches)])
-            trainer.wait(handle)
-
-        result["train"] = summary(sampled(run, STEP_CHUNK, self.budget, clock))
+        if not only_train:
+            result["train"] = summary(
+                sampled(functools.partial(self.steps, trainer, batches), STEP_CHUNK, self.budget, clock)
+            )
+        # Nothing but training has happened so far: this is its peak.
         result["train_mb"] = peak_memory()
+
+    @staticmethod
+    def steps(trainer: Any, batches: list[Any], k: int) -> None:
+        """One wait for all k steps, as in a loop that logs now and then: peers may queue work."""
+        handle = None
+        for i in range(k):
+            handle = trainer.step(batches[i % len(batches)])
+        trainer.wait(handle)
 
     def predict(self, key: str) -> None:
         import numpy as np
@@ -178,7 +181,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cpus", default="", help="comma list; the first --threads of them are used")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds for each timed quantity")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--only", choices=["import", "cold"], help="stop after the import, or the first step")
+    parser.add_argument("--only", choices=["import", "train"], help="stop after the import, or after a few steps")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -194,7 +197,8 @@ def main() -> None:
     result: dict[str, Any] = {"import_s": clock() - start, "clock": options.clock, "versions": peer.versions()}
     if options.only != "import":
         spec = workloads.get(options.workload)
-        Measurement(peer, spec, options.budget, clock, result).all(options.only == "cold")
+        Measurement(peer, spec, options.budget, clock, result).all(options.only == "train")
+        result["process_mb"] = peak_memory()
         backend = settings.get("backend")
         result["disk_mb"] = installed_size([*module.PACKAGES, *(module.BACKENDS[backend] if backend else ())])
     options.out.write_text(json.dumps(result))

@@ -28,6 +28,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "keras-tf": ("keras_peer", {"backend": "tensorflow"}),
     "keras-tf-xla": ("keras_peer", {"backend": "tensorflow", "jit_compile": True}),
 }
+KEEPS_CODE = (OURS, "torch-compile")  # keeps compiled code on disk unasked: a second process measures a warm start
 
 
 def module_of(name: str) -> tuple[ModuleType, dict[str, Any]]:

@@ -33,8 +33,9 @@ def pyplot() -> Any:
 def ratios(book: Book, path: Path) -> None:
     """How many times worse than layerflow each peer is, a row of dots for each quantity."""
     plt = pyplot()
-    lines = [line for line in book.lines() if line.path[0] not in ("predict_api", "warm_s")]
-    if plt is None or not any(book.compare(line, t) for line in lines for t in book.threads):
+    wanted = [line for line in book.lines() if line.path[0] not in ("predict_api", "process_mb")]
+    lines = [line for line in wanted if any(book.compare(line, t) for t in book.threads)]
+    if plt is None or not lines:
         return
     size = (5.2 * len(book.threads) + 2.5, 0.3 * len(lines) + 1.6)
     figure, axes = plt.subplots(1, len(book.threads), figsize=size, sharey=True, squeeze=False, layout="constrained")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -13,7 +14,7 @@ from benchmarks.peers import OURS
 
 DISTURBED = 0.08  # share of the CPUs taken by others above which a run counts as disturbed
 # Lines for each number of threads, or once.
-ONCE = ("cold_s", "warm_s", "train_mb")
+ONCE = ("cold_s", "warm_s", "train_mb", "warm_train_mb", "process_mb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Book:
     """Results by peer, workload and threads."""
 
     def __init__(self, book: dict[str, Any]):
-        self.machine, self.cells = book["machine"], book["cells"]
+        self.machine, self.cells, self.missing = book["machine"], book["cells"], book.get("missing", {})
         keys = [key.split("/") for key in self.cells]
         self.peers = list(dict.fromkeys(peer for peer, _, _ in keys))
         self.threads = sorted({int(threads) for _, _, threads in keys})
@@ -90,6 +91,8 @@ class Book:
         found += [Line(w, "cold start to first step", "s", ("cold_s",)) for w in names]
         found += [Line(w, "warm start to first step", "s", ("warm_s",)) for w in names]
         found += [Line(w, "peak memory of training", "MB", ("train_mb",)) for w in names]
+        found += [Line(w, "peak memory of training, warm start", "MB", ("warm_train_mb",)) for w in names]
+        found += [Line(w, "peak memory of the process", "MB", ("process_mb",)) for w in names]
         return [line for line in found if any(self.values(line, t) for t in self.threads)]
 
 
@@ -161,42 +164,53 @@ def provenance(book: Book) -> str:
 
 def parity(book: Book) -> str:
     """Whether the peers compute the same: losses of the first steps and predictions against the median peer."""
-    notes, checked = [], 0
-    for t in book.threads:
-        for w in book.workloads:
-            spec = workloads.WORKLOADS[w]
-            sizes = spec["predict"] or [0]
-            series: dict[str, tuple[float, dict[str, list[float]]]] = {
-                "losses": (spec["parity"] or 0.05, {}),
-                "predictions": (1e-3, {}),
-            }
-            for p in book.peers:
-                for run in book.runs(p, w, t)[:1]:
-                    losses = run.get("losses", [])
-                    series["losses"][1][p] = losses if spec["parity"] else losses[:1]
-                    series["predictions"][1][p] = run.get("predict", {}).get(str(sizes[0]), {}).get("check", [])
-            for label, (limit, found) in series.items():
-                rows = {p: s for p, s in found.items() if s}
-                for p, off in deviations(rows).items():
-                    checked += 1
-                    if not off <= limit:
-                        notes.append(f"- {p}, {w}, {plural(t)}: {label} differ from the median peer by {off:.2%}\n")
-    return f"{checked} comparisons with the median peer, {len(notes)} out of tolerance.\n{''.join(notes)}"
+    rows, wrong = [], 0
+    for t, w in ((t, w) for t in book.threads for w in book.workloads):
+        for label, limit, series in checked(book, w, t):
+            found = deviations(series)
+            off = [peer for peer, by in found.items() if by > limit]
+            wrong += len(off)
+            worst = max(found, key=lambda peer: found[peer])
+            shown = f"{found[worst]:.2g} ({worst})"
+            rows.append([f"{w} {label}", plural(t), f"{limit:g}", shown, f"**no: {', '.join(off)}**" if off else "yes"])
+    head = ["", "", "may differ by", "largest difference", "the same"]
+    return f"Relative differences from the median peer; {wrong} out of tolerance.\n\n{table(head, rows)}"
+
+
+def checked(book: Book, workload: str, threads: int) -> list[tuple[str, float, dict[str, list[float]]]]:
+    """(what, how far it may differ, its values by peer) for whatever at least two peers have."""
+    spec = workloads.WORKLOADS[workload]
+    first: dict[str, list[float]] = {}
+    losses: dict[str, list[float]] = {}
+    for peer in book.peers:
+        for run in book.runs(peer, workload, threads)[:1]:
+            losses[peer] = run.get("losses", [])[: None if spec["parity"] else 1]
+            for size in map(str, spec["predict"][:1]):
+                first[peer] = run.get("predict", {}).get(size, {}).get("check", [])
+    series = [("losses" if spec["parity"] else "first loss, with dropout", spec["parity"] or 0.05, losses)]
+    series.append(("predictions", 1e-3, first))
+    values = [(label, limit, {p: v for p, v in found.items() if v}) for label, limit, found in series]
+    return [entry for entry in values if len(entry[2]) > 1]
 
 
 def deviations(series: dict[str, list[float]]) -> dict[str, float]:
-    """For each peer the largest relative difference from the median of all; nothing for fewer than three peers."""
-    if len(series) < 3:
-        return {}
+    """For each peer the largest relative difference from the median of all, or of two peers from the other one.
+
+    What is no number differs infinitely.
+    """
     found = {}
     for peer, own in series.items():
-        middle = [median(s[i] for s in series.values() if len(s) > i) for i in range(len(own))]
-        found[peer] = max(abs(a - b) / max(abs(b), 1e-9) for a, b in zip(own, middle, strict=True))
+        others = [s for p, s in series.items() if p != peer] if len(series) == 2 else list(series.values())
+        found[peer] = 0.0
+        for a, *against in zip(own, *others, strict=False):
+            middle = median([b for b in against if math.isfinite(b)] or [math.nan])
+            off = abs(a - middle) / max(abs(middle), 1e-9)
+            found[peer] = max(found[peer], off if math.isfinite(off) else math.inf)
     return found
 
 
 def troubles(book: Book) -> str:
-    notes = []
+    notes = [f"- {peer} is left out, it does not start: {why[:300]}" for peer, why in book.missing.items()]
     for key, runs in book.cells.items():
         for run in runs:
             if "error" in run:
@@ -217,33 +231,44 @@ def footprint(book: Book) -> str:
     return table(["peer", "import, s", "installed, MB"], rows)
 
 
+def tables(book: Book, heading: str) -> str:
+    """Everything that was measured, under headings that begin with `heading`."""
+    parts = []
+    for t in book.threads:
+        counted = any(r["clock"] == "cpu" for p in book.peers for w in book.workloads for r in book.runs(p, w, t))
+        note = "Times are CPU time of the pinned process.\n\n" if counted else ""
+        parts.append(f"{heading} {plural(t).capitalize()}\n\n{note}{grid(book, t)}")
+    parts.append(f"{heading} Footprint\n\n{footprint(book)}")
+    parts.append(f"{heading} Do they compute the same?\n\n{parity(book)}")
+    parts.append(f"{heading} Failures and disturbed runs\n\n{troubles(book)}\n")
+    return "\n".join(parts)
+
+
 def markdown(book: Book) -> str:
     parts = [
         f"# Results\n\nWritten by `python -m benchmarks`.  {provenance(book)}\n",
         "Medians.  The last column: how many times better layerflow is than the best of the others, which it names.\n",
         "".join(f"- {w}: {workloads.WORKLOADS[w]['title']}\n" for w in book.workloads),
         "![Ratios](results.png)\n",
+        tables(book, "##"),
     ]
-    for t in book.threads:
-        counted = any(r["clock"] == "cpu" for p in book.peers for w in book.workloads for r in book.runs(p, w, t))
-        note = "Times are CPU time of the pinned process.\n\n" if counted else ""
-        parts.append(f"## {plural(t).capitalize()}\n\n{note}{grid(book, t)}")
-    parts.append(f"## Footprint\n\n{footprint(book)}")
-    parts.append(f"## Do they compute the same?\n\n{parity(book)}")
-    parts.append(f"## Failures and disturbed runs\n\n{troubles(book)}\n")
     return "\n".join(parts)
 
 
-def insert(path: Path, name: str, text: str) -> None:
-    """Puts text between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a file.
+def insert(path: Path, texts: dict[str, str]) -> None:
+    """Puts texts by name between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` that a file has.
 
     Raises:
-        ValueError: the file has no such lines.
+        ValueError: the file has such lines for none of the names.
     """
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    old = path.read_text()
-    before, found, rest = old.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"{path} has no lines {begin.strip()} and {end}")
-    path.write_text(f"{before}{begin}{text}{end}{after}")
+    page, found = path.read_text(), False
+    for name, text in texts.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, opened, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if opened and closed:
+            page, found = f"{before}{begin}{text}{end}{after}", True
+    if not found:
+        names = " or ".join(f"<!-- {name}: begin --> and <!-- {name}: end -->" for name in texts)
+        raise ValueError(f"{path} has no lines {names}")
+    path.write_text(page)

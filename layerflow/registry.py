@@ -191,7 +191,8 @@ def _bind(cls: Any, instance: Any, args: tuple, kwargs: dict[str, Any]) -> dict[
     try:
         bound = signature.bind(instance, *args, **kwargs)
     except TypeError as error:
-        wanted = [str(p) for p in list(signature.parameters.values())[1:] if p.kind is not p.VAR_KEYWORD]
+        known = [p for p in list(signature.parameters.values())[1:] if p.kind is not p.VAR_KEYWORD]
+        wanted = [str(p.replace(annotation=p.empty)) for p in known]
         raise UnknownArgumentError(f"{class_name(cls)}: {error}; its arguments are ({', '.join(wanted)}).") from None
     bound.apply_defaults()
     arguments = dict(list(bound.arguments.items())[1:])

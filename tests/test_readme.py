@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
+from layerflow.jit import target
 from tests.guides.test_book_cnn import SUMMARY
 
 ROOT = Path(__file__).parents[1]
@@ -32,10 +33,24 @@ def test_example(example, request, tmp_path, monkeypatch, capsys):
     exec(compile(example, request.node.callspec.id, "exec"), {"__name__": "__main__"})
 
 
+def test_dumps_on_the_page_of_the_compiler(capsys, monkeypatch):
+    """The page shows excerpts of what its example prints, in its order; "..." stands for lines left out."""
+    wide = target.Target("any", "", 64, 32, 48 << 10, 2 << 20, True)
+    monkeypatch.setattr(target, "host", lambda: wide)
+    page = (ROOT / "docs/compiler.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "compiler.md", "exec"), {"__name__": "__main__"})
+    printed = iter(capsys.readouterr().out.splitlines())
+    excerpts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert len(excerpts) == 3
+    for line in "".join(excerpts).splitlines():
+        assert line == "..." or line in printed, f"compiler.md shows a line that is not printed there any more: {line}"
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.fixture

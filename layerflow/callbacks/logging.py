@@ -6,9 +6,9 @@ import csv
 import importlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from layerflow.callbacks.base import BuiltIn
 from layerflow.callbacks.saving import EPOCH, Frequent
@@ -35,47 +35,38 @@ class CSVLogger(BuiltIn):
         if not isinstance(separator, str) or len(separator) != 1:
             raise ArgumentError(f"CSVLogger: separator must be one character, but is {separator!r}.")
         self.path, self.separator, self.append = Path(filename), separator, bool(append)
-        self._file: TextIO | None = None
         self._columns: list[str] = []
-        self._kept: int | None = None
+        self._size: int | None = None  # bytes written by this training; None: nothing yet
 
     def on_train_begin(self, logs: Mapping[str, Any]) -> None:
-        self._file, self._columns, self._kept = None, [], None
+        self._columns, self._size = [], None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._open(logs)
-        self._write([epoch, *(logs.get(name, "") for name in self._columns)])
-
-    def on_train_end(self, logs: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open(self, logs: Mapping[str, Any]) -> None:
-        # Only now: a resumed training must not have emptied the file before it knows that it goes on.
+        # Opened for each line: a training that fails leaves no file open.  And not earlier: one that is resumed must
+        # not have emptied the file before it knows that it goes on.
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._kept is not None and self.path.exists():
-            os.truncate(self.path, min(self._kept, self.path.stat().st_size))
-        goes_on = self._kept is not None or self.append
-        self._file = open(self.path, "a" if goes_on else "w", newline="", encoding="utf-8")  # noqa: SIM115
-        if not self._columns:
-            names = list(self.params.get("metrics", ()))
-            validation = [f"val_{name}" for name in names] if self.params.get("do_validation") else []
-            self._columns = [*names, *validation, *(n for n in logs if n not in {*names, *validation})]
-        if self._file.tell() == 0:
-            self._write(["epoch", *self._columns])
+        goes_on = self._size is not None or self.append
+        with open(self.path, "a" if goes_on else "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if not self._columns:
+                self._columns = self._names(logs)
+            if file.tell() == 0:
+                writer.writerow(["epoch", *self._columns])
+            writer.writerow([epoch, *(logs.get(name, "") for name in self._columns)])
+            self._size = file.tell()
 
-    def _write(self, row: Sequence[Any]) -> None:
-        assert self._file is not None
-        csv.writer(self._file, delimiter=self.separator).writerow(row)
-        self._file.flush()
+    def _names(self, logs: Mapping[str, Any]) -> list[str]:
+        names = list(self.params.get("metrics", ()))
+        validation = [f"val_{name}" for name in names] if self.params.get("do_validation") else []
+        return [*names, *validation, *(name for name in logs if name not in {*names, *validation})]
 
     def get_state(self) -> Mapping[str, Any]:
-        return {"bytes": None if self._file is None else self._file.tell(), "columns": self._columns}
+        return {"size": self._size, "columns": self._columns}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        self._kept, self._columns = state["bytes"], list(state["columns"])
+        self._size, self._columns = state["size"], list(state["columns"])
+        if self._size is not None and self.path.exists():  # lines of epochs that will be trained again
+            os.truncate(self.path, min(self._size, self.path.stat().st_size))
 
 
 class TensorBoard(Frequent):

@@ -84,7 +84,7 @@ class ReduceLROnPlateau(Monitor):
         factor: the new rate is the old one times this, between 0 and 1.
         patience: epochs without improvement before that.
         verbose: 1 says when it happens.
-        cooldown: epochs after a reduction in which nothing is counted.
+        cooldown: epochs after a reduction in which nothing is counted; as in Keras the last of them counts again.
         min_lr: the rate never falls below.
 
     The logs of the epoch hold the rate as `learning_rate`.

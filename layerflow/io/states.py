@@ -45,7 +45,7 @@ def read(path: Path) -> Any:
     from zipfile import BadZipFile
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return _unpacked(json.loads(stored[_TREE].tobytes()), stored)
     except FileNotFoundError:
         raise LoadError(f"{path}: there is no such file.", "missing_file") from None

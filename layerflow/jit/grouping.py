@@ -8,7 +8,7 @@ from layerflow.jit.recompute import is_again
 from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
-MIN_GROUP = 128  # samples: smaller groups would read the weights of dense layers again too often
+MIN_GROUP = 256  # samples: smaller groups would read the weights of dense layers again too often
 SIZES_APART = 3  # images this much larger than those before have groups of their own
 MANY = 1 << 16
 GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole

@@ -17,7 +17,7 @@ from layerflow.jit.winograd_transforms import OUTPUTS, POINTS, TAPS
 
 ALL = POINTS**2
 # Vector instructions to transform one vector of channels of a tile: of inputs, of outputs (loads and stores included).
-INPUT_COST, OUTPUT_COST = 200, 150
+INPUT_COST, OUTPUT_COST = 280, 260
 LANES = 16
 
 

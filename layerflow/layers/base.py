@@ -178,7 +178,12 @@ class Layer(Weighted):
         return single([wrap(np.array(y) if any(y is x for x in inputs) else y) for y in outputs])
 
     def _as_input(self, x: Any) -> Any:
-        x = tensor(x) if not isinstance(x, (np.ndarray, Variable)) else wrap(np.asarray(x))
+        if not isinstance(x, (np.ndarray, Variable)):
+            try:
+                x = tensor(x)
+            except ShapeError as error:
+                raise ShapeError(f"{self.name}: the input is a {type(x).__name__}: {error}") from None
+        x = wrap(np.asarray(x))
         if x.dtype.kind not in "fiub":
             raise ArgumentError(f"{self.name}: the input has dtype {x.dtype}; pass numbers.")
         return (

@@ -36,6 +36,11 @@ class Windowed(Spatial):
         super().__init__(data_format, **kwargs)
         self.kernel_size = self.per_axis("kernel_size", kernel_size)
         self.strides = self.per_axis("strides", strides)
+        if not isinstance(padding, str):
+            raise ArgumentError(
+                f"{self.name}: padding must be one of {', '.join(self.PADDINGS)}, got {padding!r}. To pad by a number "
+                "of elements put a layer in front, such as zero_padding2d(padding=1)."
+            )
         self.padding = self.option("padding", padding, self.PADDINGS)
         self.dilation_rate = self.per_axis("dilation_rate", dilation_rate)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:

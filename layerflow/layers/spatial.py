@@ -31,10 +31,11 @@ class Spatial(Layer):
         self.data_format = self.option("data_format", data_format or "channels_last", DATA_FORMATS)
         names = _AXES[self.rank]
         layout = [*names, "channels"] if self.channels_last else ["channels", *names]
+        takes = f"{type(self).__name__} takes [batch, {', '.join(layout)}]; "
         self.input_spec = InputSpec(
             ndim=self.rank + 2,
-            remedy=f"{type(self).__name__} takes [batch, {', '.join(layout)}]; "
-            f"x[{'..., None' if self.channels_last else ':, None'}] adds a channel axis.",
+            remedy=f"{takes}a reshape layer in front brings an input to that form.",
+            one_short=f"{takes}x[{'..., None' if self.channels_last else ':, None'}] adds a channel axis.",
         )
 
     # Arguments

@@ -63,13 +63,19 @@ class Node:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What an input of a layer must look like; None means anything."""
+    """What an input of a layer must look like; None means anything.
+
+    Attributes:
+        remedy: for messages: what to do about another rank.
+        one_short: the same for an input that lacks one axis.
+    """
 
     ndim: int | None = None
     min_ndim: int | None = None
     max_ndim: int | None = None
     axes: Mapping[int, int] = field(default_factory=dict)
     remedy: str = ""
+    one_short: str = ""
 
     def check(self, layer: str, shape: Sequence[int | None]) -> None:
         """Raises ShapeError if a shape (batch included) does not fit."""
@@ -82,8 +88,9 @@ class InputSpec:
         elif self.min_ndim is not None and rank < self.min_ndim:
             wanted = f"at least {self.min_ndim} axes"
         if wanted:
+            remedy = self.one_short or self.remedy if rank + 1 == self.ndim else self.remedy
             raise ShapeError(
-                f"{layer}: expected an input of {wanted}, got shape {text(shape)} of {rank}. {self.remedy}".rstrip()
+                f"{layer}: expected an input of {wanted}, got shape {text(shape)} of {rank}. {remedy}".rstrip()
             )
         for axis, extent in self.axes.items():
             if shape[axis] not in (None, extent):

@@ -120,7 +120,7 @@ class ArrayTraining(StreamTraining):
             "validation_split": "give validation_data",
         }
         for name, value in given.items():
-            if value is not None and value != 0:
+            if value is not None and not (name == "validation_split" and value == 0):
                 raise ArgumentError(f"{name} cannot be given where x gives batches; {remedies[name]}.")
 
     async def fit_async(self, x: Any = None, y: Any = None, **options: Any) -> History:

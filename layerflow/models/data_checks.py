@@ -162,7 +162,7 @@ def _numbers(given: Any, slot: Slot) -> np.ndarray:
             array.dtype.kind, "no numbers"
         )
         raise DataError(
-            f"{slot.place}: {slot.argument} holds {kind} (dtype {array.dtype}), not numbers. "
+            f"{slot.place}: {slot.argument} holds {kind} (dtype {array.dtype}), not real numbers. "
             "Convert it first, for example with np.asarray(x, np.float32), or encode categories as numbers."
         )
     if array.dtype.kind == "b":
@@ -206,6 +206,11 @@ def _mismatch(shape: tuple[int, ...], slot: Slot) -> str:
     text = f"{slot.place}: x has shape {list(shape)}, but the model takes {wanted}. "
     if shape == expected:
         return text + "This looks like one example without a batch axis: pass x[None]."
+    if len(shape) > 2 and len(shape) == len(expected) + 1:
+        # Channels on the other side: reshaping would be accepted and mix up the pixels.
+        for fits, source, target in ((shape[2:] + shape[1:2], 1, -1), (shape[-1:] + shape[1:-1], -1, 1)):
+            if _fits(fits, expected):
+                return text + f"Move the channels: np.moveaxis(x, {source}, {target})."
     if None not in expected and math.prod(shape[1:]) == math.prod(n or 1 for n in expected):
         return text + f"Reshape it: x.reshape({', '.join(map(str, (-1, *expected)))})."
     if len(shape) == len(expected) + 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from layerflow.layers import LAYERS
-from layerflow.models import saving, topology_json
+from layerflow.models import saving, topology_json, weight_files
 from layerflow.models.array_training import ArrayTraining
 from layerflow.models.container import Container
 from layerflow.registry import accepts_camel_case
@@ -34,6 +34,18 @@ class Model(Container, ArrayTraining):
     def to_json(self) -> dict[str, Any]:
         """The architecture in the TF.js layers format."""
         return topology_json.model_topology(self)
+
+    def save_weights(self, path: Any) -> None:
+        """Writes the weights alone to an `.npz` file; see `load_weights`."""
+        weight_files.save_weights(self, path)
+
+    def load_weights(self, source: Any) -> None:
+        """Takes over the weights of a file of `save_weights`, or of a dict by name.
+
+        Raises:
+            LoadError: the weights do not fit, or the file is none of weights; the model is as before then.
+        """
+        weight_files.load_weights(self, source)
 
 
 @accepts_camel_case

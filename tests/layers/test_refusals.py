@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerflow import layers as L
-from layerflow.errors import ArgumentError, ShapeError, UnknownArgumentError
+from layerflow.errors import ArgumentError, DataError, ShapeError, UnknownArgumentError
 from layerflow.models.sequential import sequential
 
 IMAGE = (2, 6, 5, 4)
@@ -29,7 +29,19 @@ INPUTS = {
         ["channels, height, width", "x[:, None]"],
     ),
     "one axis too many": (L.Conv1D, {"filters": 2, "kernel_size": 3}, IMAGE, ["[2,6,5,4]", "[batch, steps, channels]"]),
-    "flat images": (L.MaxPooling2D, {}, (2, 784), ["[2,784]", "height, width"]),
+    "flat images": (L.MaxPooling2D, {}, (2, 784), ["[2,784]", "height, width", "reshape layer"]),
+    "channels last where first belong": (
+        L.Conv2D,
+        {"filters": 2, "kernel_size": 3, "data_format": "channels_first"},
+        (2, 28, 28, 1),
+        ["[28, 1]", "[2,28,28,1]", "data_format='channels_last'"],
+    ),
+    "channels first where last belong": (
+        L.MaxPooling2D,
+        {},
+        (2, 1, 28, 28),
+        ["[1, 28]", "[2,1,28,28]", "data_format='channels_first'"],
+    ),
     "rank of a global mean": (L.GlobalAveragePooling2D, {}, (2, 7, 4), ["[2,7,4]", "4 axes"]),
     "rank of upsampling": (L.UpSampling2D, {}, (2, 7, 4), ["[2,7,4]"]),
     "rank of padding": (L.ZeroPadding2D, {}, (2, 7, 4), ["[2,7,4]"]),
@@ -113,6 +125,8 @@ ARGUMENTS = {
     "filters and groups": (L.conv2d, {"filters": 4, "kernel_size": 3, "groups": 3}, ["4 filters", "3 groups"]),
     "no groups": (L.conv2d, {"filters": 4, "kernel_size": 3, "groups": 0}, ["groups"]),
     "padding": (L.conv2d, {"filters": 1, "kernel_size": 3, "padding": "smae"}, ["padding", "valid", "'same'"]),
+    "padding by a number": (L.conv2d, {"filters": 1, "kernel_size": 3, "padding": 1}, ["padding", "zero_padding2d"]),
+    "no kernel size": (L.conv2d, {"filters": 1}, ["Conv2D", "missing", "kernel_size, strides=1"]),
     "causal in two axes": (L.conv2d, {"filters": 1, "kernel_size": 3, "padding": "causal"}, ["padding", "valid"]),
     "data format": (L.conv2d, {"filters": 1, "kernel_size": 3, "dataFormat": "NHCW"}, ["data_format", "channels_last"]),
     "output padding": (
@@ -156,6 +170,40 @@ def test_another_number_of_channels_is_refused():
     layer.apply(np.ones(IMAGE))
     with pytest.raises(ShapeError, match=r"mine.*\[2,6,5,3\].*4 at axis 3"):
         layer.apply(np.ones((2, 6, 5, 3)))
+
+
+def test_nothing_is_refused():
+    with pytest.raises(ShapeError, match=r"mine.*NoneType"):
+        L.conv2d(filters=2, kernel_size=3, name="mine").apply(None)
+
+
+MODEL_INPUTS = {
+    "another size": ((3, 9, 10, 2), ["[3, 9, 10, 2]", "[batch,10,10,2]", "input_shape=[9, 10, 2]"]),
+    "other channels": ((3, 10, 10, 3), ["[3, 10, 10, 3]", "input_shape=[10, 10, 3]"]),
+    "one image": ((10, 10, 2), ["batch axis", "x[None]"]),
+    "flat": ((3, 200), ["x.reshape(-1, 10, 10, 2)"]),
+    "channels first": ((3, 2, 10, 10), ["np.moveaxis(x, 1, -1)"]),
+}
+
+
+@pytest.mark.parametrize("case", MODEL_INPUTS)
+def test_images_that_do_not_fit_the_model_are_refused(case):
+    """By all methods that take data; where pixels could be mixed up unnoticed the remedy does not."""
+    shape, words = MODEL_INPUTS[case]
+    x, y = np.zeros(shape, np.float32), np.zeros((3, 2), np.float32)
+    model = sequential([L.conv2d(filters=2, kernel_size=3, input_shape=[10, 10, 2], name="mine"), L.flatten()])
+    model.add(L.dense(units=2))
+    model.compile(optimizer="sgd", loss="meanSquaredError")
+    for call in (lambda: model.predict(x), lambda: model.fit(x, y), lambda: model.train_on_batch(x, y)):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert all(word in str(caught.value) for word in ["mine", *words]), str(caught.value)
+
+
+def test_channels_last_for_a_model_with_channels_first_are_refused():
+    model = sequential([L.max_pooling2d(data_format="channels_first", input_shape=[2, 10, 10])])
+    with pytest.raises(DataError, match=r"np\.moveaxis\(x, -1, 1\)"):
+        model.predict(np.zeros((3, 10, 10, 2)))
 
 
 def test_axis_named_twice_is_refused():

@@ -184,7 +184,7 @@ def _conv(name, rank, x, kernel, strides, padding, data_format, dilations, group
     x = spatial.to_last(x, first)
     _check_groups(movement._shape(x), shape, groups, name)
     pairs = spatial.padding_pairs(padding, movement._shape(x), size, strides, dilations, name)
-    spatial.check_window(movement._shape(x), pairs, size, dilations, name, "kernel")
+    spatial.check_window(movement._shape(x), pairs, size, dilations, name, "kernel", first)
     return spatial.from_last(convolve(spatial.padded(x, pairs), kernel, strides, dilations, groups), first)
 
 

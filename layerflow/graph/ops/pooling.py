@@ -84,7 +84,7 @@ def _pool(name: str, x: Any, size: Any, strides: Any, padding: Any, data_format:
     x = spatial.as_number(spatial.to_last(x, first))
     shape = movement._shape(x)
     pairs = spatial.padding_pairs(padding, shape, size, steps, spreads, name)
-    spatial.check_window(shape, pairs, size, spreads, name, "window")
+    spatial.check_window(shape, pairs, size, spreads, name, "window", first)
     if name == "max_pool":
         y = _largest(x, pairs, size, steps, spreads)
     else:

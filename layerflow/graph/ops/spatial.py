@@ -156,17 +156,31 @@ def padded(x: Any, pairs: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
 
 
 def check_window(
-    shape: Shape, pairs: Pairs, size: Sequence[int], dilations: Sequence[int], name: str, what: str
+    shape: Shape, pairs: Pairs, size: Sequence[int], dilations: Sequence[int], name: str, what: str, first: bool = False
 ) -> None:
-    """Refuses a window (after dilation) larger than the padded input."""
+    """Refuses a window (after dilation) larger than the padded input, whose channels are last here.
+
+    Args:
+        first: whether the caller has the channels first, for the message.
+    """
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
     room = [shapes.static(n) + a + b for n, (a, b) in zip(shape[1:-1], pairs, strict=True)]
     if any(r > n for r, n in zip(reach, room, strict=True)):
         spread = f" spreads over {reach} and" if list(size) != reach else ""
         raise ShapeError(
             f"{name}: the {what} {list(size)}{spread} is larger than the padded input {room} (input "
-            f"{shapes.text(shape)}); use a smaller one, or padding='same'."
+            f"{shapes.text((shape[0], shape[-1], *shape[1:-1]) if first else shape)}); "
+            f"use a smaller one, or padding='same'{_other_format(shape, reach, first)}."
         )
+
+
+def _other_format(shape: Shape, reach: Sequence[int], first: bool) -> str:
+    """A further remedy where the window fits if the axes are read in the other order."""
+    read = (shape[-1], *shape[1:-2]) if first else shape[2:]
+    if any(r > shapes.static(n) for r, n in zip(reach, read, strict=True)):
+        return ""
+    other = "channels_last" if first else "channels_first"
+    return f", or data_format='{other}' if the channels come {'last' if first else 'first'}"
 
 
 def check_steps(strides: Sequence[int], dilations: Sequence[int], name: str) -> None:
