@@ -65,6 +65,14 @@ def test_mnist_cut_short(folder):
         mnist.load(folder)
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"no gzip", lambda data: data[:20] + data])
+def test_mnist_that_cannot_be_unpacked(folder, damage):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz cannot be unpacked"):
+        mnist.load(folder)
+
+
 def test_mnist_with_another_header(folder):
     path = folder / "t10k-labels-idx1-ubyte"
     path.write_bytes(b"\0" * 11)

@@ -1,6 +1,10 @@
-"""Dataset: a stream of examples that can be iterated as often as needed.
+"""Dataset: a stream of elements that can be iterated as often as needed.
 
-An element is anything; `batch` stacks structures of values, see `layerflow.data.stacking`.
+Two ways lead through a chain of datasets.  Elements go one by one through generators; where they are rows of arrays
+(see `layerflow.data.rows`), `take`, `skip`, `repeat`, `shuffle`, `concatenate` and `batch` move many at a
+time.  Both give the same elements in the same order.
+
+The seeds of an iteration are drawn when `iter` is called, in the thread that calls it, and not by a thread of prefetch.
 """
 
 from __future__ import annotations
@@ -9,46 +13,118 @@ import builtins
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from layerflow.data import asynchronous, blocks
+from layerflow.data.failures import located
+from layerflow.data.prefetching import Prefetching, Trace
+from layerflow.data.rows import Rows, concatenated
 from layerflow.data.stacking import stacked
-from layerflow.errors import ArgumentError
+from layerflow.data.statistics import Statistics, measured
+from layerflow.data.structures import leaves, mapped
+from layerflow.errors import ArgumentError, DataError
 from layerflow.graph.ops import random
 from layerflow.registry import accepts_camel_case, positive, whole
 
 Size = float | None  # a whole number, math.inf, or None where nobody knows
 
 
+class RowBatches(NamedTuple):
+    """What a training loop needs to gather batches itself: the rows, and how many make a batch."""
+
+    rows: Rows
+    size: int
+    small_last: bool
+
+
 class Dataset:
     """A stream of elements; nothing is computed before somebody iterates.
 
     Each iteration starts anew: `for element in dataset` may be written any number of times.  Made by
-    `lf.data.generator`, `lf.data.array` and `lf.data.zip`; the methods give new datasets and leave this one as it is.
+    `lf.data.array`, `generator`, `csv`, `text_line` and `zip`; the methods give new datasets and leave this one as it
+    is.
 
     Attributes:
         size: the number of elements, `math.inf`, or None if it is not known beforehand.
+        row_batches: for batches of rows of arrays how they come about, else None; see RowBatches.
     """
 
-    def __init__(self, make: Callable[[], Iterator[Any]], size: Size = None):
+    row_batches: RowBatches | None = None
+
+    def __init__(self, make: Callable[[], Iterator[Any]], size: Size = None, rows: Rows | None = None):
         self._make = make
+        self._rows = rows
         self.size = size
+
+    @classmethod
+    def of_rows(cls, rows: Rows, size: Size) -> Dataset:
+        return Dataset(rows.elements, size, rows)
+
+    @property
+    def rows(self) -> Rows | None:
+        """The elements as rows of arrays, if they are such."""
+        return self._rows
 
     def __iter__(self) -> Iterator[Any]:
         return self._make()
+
+    def iterator(self) -> Iterator[Any]:
+        """A new iterator over the elements."""
+        return iter(self)
+
+    def __len__(self) -> int:
+        if self.size is None or self.size == math.inf:
+            why = "is infinite" if self.size else "is not known before all elements have been read"
+            raise TypeError(f"the size of this dataset {why}; dataset.size tells without an error.")
+        return int(self.size)
+
+    def __bool__(self) -> bool:
+        return True  # whatever its length is, and though nobody may know it
 
     def __repr__(self) -> str:
         return f"Dataset(size={self.size})"
 
     def map(self, f: Callable[[Any], Any]) -> Dataset:
         """f(element) for each element."""
-        return Dataset(lambda: builtins.map(f, self), self.size)
+
+        def results(elements: Iterator[Any]) -> Iterator[Any]:
+            for number, element in enumerate(elements):
+                try:
+                    result = f(element)
+                except Exception as error:
+                    located(error, "map()", f, number)
+                    raise
+                yield result
+
+        return Dataset(lambda: results(iter(self)), self.size)
+
+    def map_async(self, f: Callable[[Any], Any], parallel: int = 1) -> Dataset:
+        """As `map`, for what takes time but no processor: an `async` function is awaited, another one runs in a thread.
+
+        Args:
+            f: an `async` function, or an ordinary one (which then must be safe to call from several threads).
+            parallel: how many elements are under way at once.  Results come in the order of the elements.
+        """
+        parallel = positive("map_async(): parallel", parallel)
+        return Dataset(lambda: asynchronous.results(iter(self), f, parallel), self.size)
 
     def filter(self, f: Callable[[Any], Any]) -> Dataset:
         """The elements for which f(element) is true."""
-        return Dataset(lambda: builtins.filter(f, self), math.inf if self.size == math.inf else None)
+
+        def chosen(elements: Iterator[Any]) -> Iterator[Any]:
+            for number, element in enumerate(elements):
+                try:
+                    wanted = bool(f(element))
+                except Exception as error:
+                    located(error, "filter()", f, number)
+                    raise
+                if wanted:
+                    yield element
+
+        return Dataset(lambda: chosen(iter(self)), math.inf if self.size == math.inf else None)
 
     @accepts_camel_case
     def batch(self, size: int, small_last_batch: bool = True) -> Dataset:
@@ -62,17 +138,41 @@ class Dataset:
             DataError: while iterating, when elements differ in structure or in the shape of a value.
         """
         size = positive("batch(): size", size)
+        known, rows = _groups(self.size, size, small_last_batch), self._rows
+        if rows is not None:
+            dataset = Dataset(lambda: rows.batches(size, small_last_batch), known)
+            dataset.row_batches = RowBatches(rows, size, small_last_batch)
+            return dataset
+        groups = self.row_major_batch(size, small_last_batch)
+        return Dataset(lambda: (stacked(g, number * size) for number, g in enumerate(groups)), known)
 
-        def batches() -> Iterator[Any]:
-            elements = iter(self)
+    @accepts_camel_case
+    def row_major_batch(self, size: int, small_last_batch: bool = True) -> Dataset:
+        """Lists of `size` elements, as they are."""
+        size = positive("row_major_batch(): size", size)
+
+        def groups(elements: Iterator[Any]) -> Iterator[list[Any]]:
             while group := list(itertools.islice(elements, size)):
                 if len(group) == size or small_last_batch:
-                    yield stacked(group)
+                    yield group
 
-        known = self.size
-        if known is not None and known != math.inf:
-            known = -(-known // size) if small_last_batch else known // size
-        return Dataset(batches, known)
+        return Dataset(lambda: groups(iter(self)), _groups(self.size, size, small_last_batch))
+
+    def unbatch(self) -> Dataset:
+        """The rows of the elements, one by one; `batch` turned round.
+
+        Elements are structures of arrays [rows, ...], of any number of rows.  What follows moves them many at a time: a
+        generator of large arrays is shuffled and cut to batches at the speed of memory with
+        `generator(parts).unbatch().shuffle(10_000).batch(32)`.
+
+        Raises:
+            DataError: while iterating, when arrays of an element differ in length or have no axis.
+        """
+
+        def arrays() -> Iterator[Any]:
+            return builtins.map(_rows_of, itertools.count(), iter(self))
+
+        return Dataset.of_rows(Rows(arrays), None if self.size != math.inf else math.inf)
 
     @accepts_camel_case
     def shuffle(self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool = True) -> Dataset:
@@ -88,59 +188,82 @@ class Dataset:
             seed = int(random.generator().integers(2**32))
         iterations = itertools.count()
 
-        def shuffled() -> Iterator[Any]:
+        def draw() -> np.random.Generator:
             again = next(iterations) if reshuffle_each_iteration else 0
-            draw = random.generator() if seed is None else np.random.default_rng([seed, again])
-            elements = iter(self)
-            held = list(itertools.islice(elements, window))
-            for following in elements:
-                at = int(draw.integers(window))
-                yield held[at]
-                held[at] = following
-            draw.shuffle(held)
-            yield from held
+            # A generator of its own also without a seed: a thread that draws from it disturbs nobody else's numbers.
+            return np.random.default_rng([int(random.generator().integers(2**32)) if seed is None else seed, again])
 
-        return Dataset(shuffled, self.size)
+        if self._rows is not None:
+            return Dataset.of_rows(self._rows.changed(lambda rows: blocks.shuffled(rows, window, draw())), self.size)
+        return Dataset(lambda: _shuffled(iter(self), window, draw()), self.size)
 
     def repeat(self, count: int | None = None) -> Dataset:
         """The elements `count` times over, each time from a new iterator; without a count, for ever."""
         if count is not None:
             count = whole("repeat(): count", count)
-
-        def repeated() -> Iterator[Any]:
-            for _ in itertools.count() if count is None else range(count):
-                empty = True
-                for element in self:
-                    empty = False
-                    yield element
-                if empty:
-                    return
-
         times = math.inf if count is None else count
         # Asked first, because 0 * math.inf is NaN.
         known = 0 if 0 in (self.size, times) else None if self.size is None else self.size * times
-        return Dataset(repeated, known)
+        rows = self._rows
+        if rows is not None:
+            again = Rows(lambda: _repeated(rows.blocks, count), rows.source, None, rows.plain)
+            return Dataset.of_rows(again, known)
+        return Dataset(lambda: _repeated(self.iterator, count), known)
 
     def take(self, n: int) -> Dataset:
         """The first `n` elements; all of them if there are fewer."""
         n = whole("take(): n", n)
-        return Dataset(lambda: itertools.islice(self, n), None if self.size is None else min(self.size, n))
+        known = None if self.size is None else min(self.size, n)
+        if self._rows is not None:
+            return Dataset.of_rows(self._rows.taken(n), known)
+        return Dataset(lambda: itertools.islice(iter(self), n), known)
 
     def skip(self, n: int) -> Dataset:
         """The elements after the first `n`."""
         n = whole("skip(): n", n)
-        return Dataset(lambda: itertools.islice(self, n, None), None if self.size is None else max(self.size - n, 0))
+        known = None if self.size is None else max(self.size - n, 0)
+        if self._rows is not None:
+            return Dataset.of_rows(self._rows.changed(lambda rows: blocks.skipped(rows, n)), known)
+        return Dataset(lambda: itertools.islice(iter(self), n, None), known)
+
+    def concatenate(self, other: Dataset) -> Dataset:
+        """The elements of this dataset, then those of the other."""
+        if not isinstance(other, Dataset):
+            raise ArgumentError(f"concatenate() takes a dataset, got {type(other).__name__}; lf.data.array makes one.")
+        known = None if self.size is None or other.size is None else self.size + other.size
+        rows = None
+        if self._rows is not None and other._rows is not None:
+            rows = concatenated(self._rows, other._rows)
+        if rows is not None:
+            return Dataset.of_rows(rows, known)
+        return Dataset(lambda: _one_after_the_other(iter(self), other), known)
 
     @accepts_camel_case
-    def prefetch(self, buffer_size: int) -> Dataset:
-        """This dataset.  It is here so that programs from TF.js run: nothing is computed ahead of time."""
-        whole("prefetch(): buffer_size", buffer_size)
-        return self
+    def prefetch(self, buffer_size: int = 2, trace: Trace | None = None) -> Dataset:
+        """These elements, made ahead of time by a thread: while a step runs, the next batch is gathered.
+
+        The thread starts with the first element and ends with the iteration, or when its iterator is dropped.  What it
+        does in NumPy or native code runs beside the step, which does not hold Python's lock.  An error in the thread is
+        raised where the element is asked for.
+
+        Args:
+            buffer_size: how many elements are ready or being made at most; as many are in memory, and the one in use.
+            trace: notes for each element when it was begun, ready, asked for and taken; see `lf.data.Trace`.
+        """
+        ahead = positive("prefetch(): buffer_size", buffer_size)
+        dataset = Dataset(lambda: Prefetching(iter(self), ahead, trace), self.size)
+        # A loop that gathers rows itself does so in native code, with nothing to wait for.
+        dataset.row_batches = self.row_batches if trace is None else None
+        return dataset
 
     def for_each(self, f: Callable[[Any], Any]) -> None:
         """Calls f(element) for each element."""
-        for element in self:
-            f(element)
+        for number, element in enumerate(self):
+            try:
+                f(element)
+            except Exception as error:
+                located(error, "for_each()", f, number)
+                raise
 
     async def for_each_async(self, f: Callable[[Any], Any]) -> None:
         """Calls f(element) for each element, awaits what it returns if that can be awaited.
@@ -150,10 +273,14 @@ class Dataset:
         # Not at the top: asyncio takes a third of layerflow's time to import, and few programs call this.
         import asyncio
 
-        for element in self:
-            result = f(element)
-            if inspect.isawaitable(result):
-                await result
+        for number, element in enumerate(self):
+            try:
+                result = f(element)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                located(error, "for_each_async()", f, number)
+                raise
             await asyncio.sleep(0)
 
     def to_array(self) -> list[Any]:
@@ -166,76 +293,75 @@ class Dataset:
             raise ArgumentError("to_array(): the dataset is infinite; take a part of it, dataset.take(n).to_array().")
         return list(self)
 
+    @accepts_camel_case
+    def statistics(self, sample_size: int | None = None, shuffle_window: int | None = None) -> Statistics:
+        """Minimum, maximum, mean, variance and standard deviation of each value, such as the columns of a CSV file.
 
-def generator(fn: Callable[[], Iterable[Any]]) -> Dataset:
-    """A dataset of what `fn()` yields; `fn` is called anew for each iteration.
+        Args:
+            sample_size: how many elements to look at; by default all.
+            shuffle_window: draw the sample from a shuffle with this buffer.
 
-    Args:
-        fn: a generator function, or any function that returns a fresh iterable.
+        Returns:
+            For elements that are dicts of numbers a dict by the same names (nested where the elements are), of
+            `{"min", "max", "mean", "variance", "stddev", "length", "missing"}`: the variance divides by the length, the
+            NaNs counted as missing enter nothing else.  Columns of text are left out.
 
-    Raises:
-        ArgumentError: fn is no function (an iterator, say, which could be used only once).
-    """
-    if not callable(fn):
-        raise ArgumentError(
-            f"generator() takes a function that returns an iterator, got {type(fn).__name__}; "
-            "pass the generator function itself, without calling it."
+        Raises:
+            ArgumentError: the dataset is infinite and no sample_size given.
+            DataError: it is empty, or its elements are no dicts of numbers.
+        """
+        if self.size == math.inf and sample_size is None:
+            raise ArgumentError("statistics(): the dataset is infinite; say with sample_size how many elements to use.")
+        sample = self if shuffle_window is None else self.shuffle(shuffle_window)
+        if sample_size is not None:
+            sample = sample.take(positive("statistics(): sample_size", sample_size))
+        rows = sample.rows
+        return measured(sample.batch(1024) if rows is None else rows.gathered().blocks())
+
+
+def _groups(size: Size, of: int, small_last: bool) -> Size:
+    """How many groups there are of so many elements."""
+    if size is None or size == math.inf:
+        return size
+    return -(-size // of) if small_last else size // of
+
+
+def _rows_of(number: int, element: Any) -> Any:
+    """An element as a block of rows."""
+    block = mapped(np.asarray, element)
+    shapes = [leaf.shape for leaf in leaves(block)]
+    if not shapes or any(not shape or shape[0] != shapes[0][0] for shape in shapes):
+        raise DataError(
+            f"unbatch(): element {number} has values of shapes {' and '.join(str(list(s)) for s in shapes)}; each must "
+            "be an array, with the same number of rows as the others."
         )
-
-    def elements() -> Iterator[Any]:
-        made = fn()
-        if not isinstance(made, Iterable):
-            raise ArgumentError(
-                f"generator(): the function must return an iterator, but returned {type(made).__name__}; use yield."
-            )
-        yield from made
-
-    return Dataset(elements)
+    return block
 
 
-def array(items: Sequence[Any] | np.ndarray) -> Dataset:
-    """A dataset of the items of a list or tuple, or of the rows of an array."""
-    if isinstance(items, (Mapping, str)) or not hasattr(items, "__len__") or not isinstance(items, Iterable):
-        raise ArgumentError(
-            f"array() takes a list or an array, got {type(items).__name__}; "
-            "use lf.data.generator for iterators, and lf.data.zip for a dict of datasets."
-        )
-    return Dataset(lambda: iter(items), len(items))
+def _shuffled(elements: Iterator[Any], window: int, draw: np.random.Generator) -> Iterator[Any]:
+    held = list(itertools.islice(elements, window))
+    for following, at in builtins.zip(elements, blocks.Slots(draw, window), strict=False):
+        yield held[at]
+        held[at] = following
+    for at in draw.permutation(len(held)).tolist():
+        yield held[at]
 
 
-def zip_(datasets: Any) -> Dataset:
-    """Elements of several datasets side by side, as far as the shortest goes.
+def _repeated(make: Callable[[], Iterator[Any]], count: int | None) -> Iterator[Any]:
+    """What `make` gives, `count` times; the first time it is called here and now."""
+    return iter(()) if count == 0 else _again(make(), make, count)
 
-    Args:
-        datasets: a dict, list or tuple of datasets, or of further such structures; elements have its form:
-            `zip({"xs": xs, "ys": ys})` gives `{"xs": x, "ys": y}`.
 
-    Raises:
-        ArgumentError: something in the structure is no dataset, or it is empty.
-    """
-    parts: list[Dataset] = []
+def _again(first: Iterator[Any], make: Callable[[], Iterator[Any]], count: int | None) -> Iterator[Any]:
+    for number in itertools.count() if count is None else range(count):
+        empty = True
+        for element in first if number == 0 else make():
+            empty = False
+            yield element
+        if empty:
+            return
 
-    def collect(structure: Any) -> None:
-        if isinstance(structure, Dataset):
-            parts.append(structure)
-        elif isinstance(structure, (Mapping, list, tuple)) and structure:
-            for entry in structure.values() if isinstance(structure, Mapping) else structure:
-                collect(entry)
-        else:
-            raise ArgumentError(
-                f"zip() takes datasets in a dict, list or tuple that is not empty, got {type(structure).__name__}; "
-                "make datasets with lf.data.array or lf.data.generator."
-            )
 
-    def formed(structure: Any, values: Iterator[Any]) -> Any:
-        if isinstance(structure, Dataset):
-            return next(values)
-        if isinstance(structure, Mapping):
-            return {key: formed(entry, values) for key, entry in structure.items()}
-        entries = [formed(entry, values) for entry in structure]
-        return tuple(entries) if isinstance(structure, tuple) else entries
-
-    collect(datasets)
-    sizes = [part.size for part in parts]
-    known = None if None in sizes else min(size for size in sizes if size is not None)
-    return Dataset(lambda: (formed(datasets, iter(values)) for values in builtins.zip(*parts, strict=False)), known)
+def _one_after_the_other(first: Iterator[Any], second: Dataset) -> Iterator[Any]:
+    yield from first
+    yield from second

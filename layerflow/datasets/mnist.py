@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,9 @@ def _bytes(folder: Path, name: str) -> bytes:
     if plain.is_file():
         return plain.read_bytes()
     if packed.is_file():
-        with gzip.open(packed) as file:
-            return file.read(_UNPACKED_LIMIT)
+        try:
+            with gzip.open(packed) as file:
+                return file.read(_UNPACKED_LIMIT)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{packed} cannot be unpacked, it is cut short or no gzip file: {error}.") from None
     raise FileNotFoundError(f"{folder} has neither {name} nor {name}.gz; MNIST is four such files.")

@@ -177,7 +177,7 @@ class Executable:
         Rows are taken in the order `order` (int64), by default as they stand.  Outputs with a batch axis hold all rows;
         others hold one entry a batch.
         """
-        total = len(arguments[0])
+        total = len(arguments[0]) if order is None else len(order)
         count = -(-total // batch_size) if count is None else count
         rows = min(batch_size, total)
         with self.lock:

@@ -85,7 +85,7 @@ class Interpreted:
         count: int | None = None,
     ) -> list[np.ndarray]:
         """See `Executable.run_batches`."""
-        total = len(arguments[0])
+        total = len(arguments[0]) if order is None else len(order)
         count = -(-total // batch_size) if count is None else count
         batches = []
         for b in range(count):

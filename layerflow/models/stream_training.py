@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,13 @@ import numpy as np
 from layerflow.callbacks import CallbackList, History, ProgressBar, verbosity
 from layerflow.errors import ArgumentError, DataError
 from layerflow.models import data_checks, measuring
+from layerflow.models.batch_check import BatchCheck
 from layerflow.models.batches import Data
 from layerflow.models.compilation import input_slots
 from layerflow.models.feeds import ArrayFeed, Feed, StreamFeed, checked
 from layerflow.models.fit_options import common_settings, optional
 from layerflow.models.fitting import Loop
+from layerflow.models.row_feed import feed_of
 from layerflow.models.streams import is_stream, stream_of
 from layerflow.models.training import Trainable
 from layerflow.registry import accepts_camel_case, positive
@@ -120,8 +121,7 @@ class StreamTraining(Trainable):
         settings: Mapping[str, Any],
     ) -> StreamFeed:
         stream = stream_of(given, method, argument, steps, settings["epochs"] - settings["initial_epoch"])
-        check = partial(self._element, class_weight=class_weight)
-        return StreamFeed(stream, check, steps, argument, f'model "{self.name}"')
+        return feed_of(stream, BatchCheck(self, class_weight), steps, argument, f'model "{self.name}"')
 
     def _validation_feed(
         self, given: Any, steps: int | None, argument: str, batch_size: int, settings: Mapping[str, Any]
@@ -138,7 +138,7 @@ class StreamTraining(Trainable):
             stream = stream_of(
                 given, "validation_data", argument, count, settings["epochs"] - settings["initial_epoch"]
             )
-            return StreamFeed(stream, self._element, count, argument, f'model "{self.name}"', goes_on=False)
+            return feed_of(stream, BatchCheck(self), count, argument, f'model "{self.name}"', goes_on=False)
         data = given if isinstance(given, Data) else self._given_validation(given)
         return ArrayFeed(data, size, steps=count, goes_on=False, argument=argument)
 
@@ -156,7 +156,7 @@ class StreamTraining(Trainable):
         self, given: Any, method: str, argument: str, count: int | None, verbose: Any, return_dict: bool, callbacks: Any
     ) -> Any:
         stream = stream_of(given, method, argument, count)
-        feed = StreamFeed(stream, self._element, count, argument, f'model "{self.name}"', goes_on=False)
+        feed = feed_of(stream, BatchCheck(self), count, argument, f'model "{self.name}"', goes_on=False)
         return self._evaluate_feed(feed, verbose, return_dict, callbacks)
 
     def _evaluate_feed(self, feed: Feed, verbose: Any, return_dict: bool, callbacks: Any) -> Any:
