@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from layerflow import registry
-from layerflow.errors import ArgumentError
+from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
 
 REGULARIZERS = registry.Names("regularizer")
@@ -59,9 +61,40 @@ class L2(L1L2):
         super().__init__(0.0, l2)
 
 
+@REGULARIZERS.register("orthogonal")
+class OrthogonalRegularizer(Regularizer):
+    """factor times the mean of |a . b| over all pairs of rows a, b scaled to length 1 (Keras 3).
+
+    Brings the rows of a matrix [n, m], or with `mode="columns"` its columns, near right angles to each other.
+
+    Raises:
+        ArgumentError: factor is below 0, or the mode unknown; ShapeError, when used: not a matrix of two rows or more.
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows"):
+        self.factor, self.mode = (
+            float(factor),
+            registry.option("OrthogonalRegularizer: mode", mode, ("rows", "columns")),
+        )
+        if not self.factor >= 0.0:
+            raise ArgumentError(f"OrthogonalRegularizer: factor must be at least 0, got {factor!r}.")
+
+    def __call__(self, x: Any) -> Any:
+        if len(x.shape) != 2 or x.shape[self.mode == "columns"] < 2:
+            raise ShapeError(
+                f"OrthogonalRegularizer needs a matrix with two {self.mode} or more, got shape {list(x.shape)}."
+            )
+        rows = ops.l2_normalize(x if self.mode == "rows" else ops.transpose(x), 1)
+        count = rows.shape[0]
+        products = ops.abs(ops.matmul(rows, ops.transpose(rows)))
+        apart = 1.0 - np.eye(count, dtype=np.float32)
+        return self.factor / (count * (count - 1)) * ops.sum(products * apart)
+
+
 l1 = registry.factory(L1)
 l2 = registry.factory(L2)
 l1l2 = l1_l2 = registry.factory(L1L2)
+orthogonal_regularizer = registry.factory(OrthogonalRegularizer)
 
 
 def get(identifier: Any) -> Any:

@@ -156,32 +156,33 @@ def _loss_of(f: Callable, variables: Sequence[Variable] | None) -> tuple[trace.T
     return record, loss, [v for v in chosen if v in found]
 
 
-def variable_grads(f: Callable, var_list: Sequence[Variable] | None = None) -> tuple[Any, dict[str, Any]]:
-    """(value of the scalar f(), {variable name: gradient}) for the trainable variables f uses."""
+def gradients_of(f: Callable, var_list: Sequence[Variable] | None = None) -> tuple[Any, dict[Variable, Any]]:
+    """(value of the scalar f(), {variable: gradient}) for the trainable variables f uses."""
     record, loss, variables = _loss_of(f, var_list)
     with trace.tracing():
         gradient = autodiff.gradients(loss, variables)
     kept = [(v, g) for v, g in zip(variables, gradient, strict=True) if g is not None]
     out = run(record.graph([], [loss, *(g for _, g in kept)]), [], draw())
-    return wrap(out[0]), {v.name: wrap(g) for (v, _), g in zip(kept, out[1:], strict=True)}
+    return wrap(out[0]), {v: wrap(g) for (v, _), g in zip(kept, out[1:], strict=True)}
 
 
-STEP_COUNT = Op(INPUT, (), {"name": "iteration"}, (), np.dtype(np.float32))
-LEARNING_RATE = Op(INPUT, (), {"name": "learning_rate"}, (), np.dtype(np.float32))
+def variable_grads(f: Callable, var_list: Sequence[Variable] | None = None) -> tuple[Any, dict[str, Any]]:
+    """(value of the scalar f(), {variable name: gradient}) for the trainable variables f uses."""
+    value, gradients = gradients_of(f, var_list)
+    return value, {v.name: g for v, g in gradients.items()}
+
+
+@functools.cache
+def _scalar(name: str, dtype: np.dtype) -> Op:
+    """The input of a graph that holds a number of the optimizer."""
+    return Op(INPUT, (), {"name": name}, (), dtype)
 
 
 def apply_updates(record: trace.Trace, optimizer: Any, pairs: Sequence[tuple[Variable, Any]]) -> None:
     """Adds the optimizer's update of each (variable, gradient) to a trace: new weights, new slots, constraints."""
-    step, rate = SymbolicTensor(STEP_COUNT), SymbolicTensor(LEARNING_RATE)
-    for variable, g in pairs:
-        slots = optimizer.slot_variables(variable)
-        symbols = {name: SymbolicTensor(s.variable_op) for name, s in slots.items()}
-        new, changed = optimizer.update(SymbolicTensor(variable.variable_op), g, symbols, step, rate)
-        if variable.constraint is not None:
-            new = variable.constraint(new)
-        record.updates[variable] = new
-        for name, value in changed.items():
-            record.updates[slots[name]] = value
+    dtype = np.result_type(np.float32, *(v.dtype for v, _ in pairs))
+    step, rate = (SymbolicTensor(_scalar(name, dtype)) for name in ("iteration", "learning_rate"))
+    record.updates.update(optimizer.updates(pairs, step, rate))
 
 
 def minimize(optimizer: Any, f: Callable, var_list: Sequence[Variable] | None = None) -> Any:
@@ -204,9 +205,8 @@ def minimize(optimizer: Any, f: Callable, var_list: Sequence[Variable] | None = 
         known[key] = (record.graph([], [loss]), forward.constants)
     graph, constants = known[key]
     captured = {old: new.payload for old, new in zip(constants, forward.constants, strict=True)}
-    scalars = {"iteration": optimizer.iterations + 1, "learning_rate": float(optimizer.learning_rate), **draw()}
-    out = run(graph, [], scalars, captured)
-    optimizer.iterations += 1
+    out = run(graph, [], {**optimizer.scalars(), **draw()}, captured)
+    optimizer.advance()
     return wrap(out[0])
 
 
@@ -215,8 +215,7 @@ MAX_STEPS = 64  # structures of closures that an optimizer remembers
 
 def _identity(optimizer: Any, forward: Graph) -> tuple[Any, ...]:
     """What else a remembered step depends on: the variables themselves and the optimizer's constants."""
-    settings = {k: v for k, v in optimizer.get_config().items() if k not in ("learning_rate", "learningRate")}
-    return (tuple(id(op.payload) for op in forward.parameters), repr(settings))
+    return (tuple(id(op.payload) for op in forward.parameters), optimizer.version)
 
 
 def apply_gradients(optimizer: Any, pairs: Sequence[tuple[Variable, Any]]) -> None:
@@ -225,9 +224,5 @@ def apply_gradients(optimizer: Any, pairs: Sequence[tuple[Variable, Any]]) -> No
     symbols = [placeholder(a.shape, a.dtype, f"gradient{i}") for i, a in enumerate(arrays)]
     with trace.tracing() as record:
         apply_updates(record, optimizer, [(v, s) for (v, _), s in zip(pairs, symbols, strict=True)])
-    run(
-        record.graph(symbols, []),
-        arrays,
-        {"iteration": optimizer.iterations + 1, "learning_rate": float(optimizer.learning_rate)},
-    )
-    optimizer.iterations += 1
+    run(record.graph(symbols, []), arrays, optimizer.scalars())
+    optimizer.advance()

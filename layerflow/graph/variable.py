@@ -19,8 +19,13 @@ PAGE_ALIAS = 2048  # rows whose length is a multiple of this many bytes fall int
 
 
 def revision() -> int:
-    """A number that grows whenever `trainable` of any variable is set."""
+    """A number that grows whenever `trainable` of any variable is set, or `changed` is called."""
     return _changes[0]
+
+
+def changed() -> None:
+    """Says that something else has changed that compiled steps contain, such as a setting of an optimizer."""
+    _changes[0] += 1
 
 
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -80,7 +85,7 @@ class Variable(symbolic.Operators):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
-        _changes[0] += 1
+        changed()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import MapPrimitive
 from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
-from layerflow.jit import access
+from layerflow.jit import access, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
@@ -56,7 +56,11 @@ class Group:
 
 
 def fuse(graph: Graph) -> list[Group]:
-    """Groups in an order in which they can run."""
+    """Groups in an order in which they can run.
+
+    Raises:
+        Overwritten: they would have to read values that are gone.
+    """
     return _Fusion(graph).run()
 
 
@@ -191,9 +195,19 @@ class _Fusion:
         needs = {
             op: {s for s in self.sources(op) if s in self.material} for op in self.graph.ops if op in self.material
         }
+        return overwriting.after_readers(needs, self.updates, self.readers)
+
+    def _check_overwriting(self) -> None:
+        clashes: dict[Op, set[Op]] = {}
         for value, parameter in self.updates.items():
-            needs[value] = needs[value] | {r for r in self.readers[parameter] if r not in self.updates}
-        return needs
+            for reader in self.readers[parameter]:
+                alone = self.groups[self.home[value]].members[0] is value is reader
+                if self.home[reader] > self.home[value] or (
+                    alone and not self._meets_in_place(value, _new_group(value))
+                ):
+                    clashes.setdefault(reader, set()).add(parameter)
+        if clashes:
+            raise overwriting.Overwritten(clashes, self.material)
 
     # --- groups --------------------------------------------------------------
 
@@ -209,6 +223,7 @@ class _Fusion:
             else:
                 self.groups[at].members.append(op)
             self.home[op] = at
+        self._check_overwriting()
         for group in self.groups:
             group.stored = [m for m in group.members if self._must_store(m)]
         return self.groups
@@ -273,13 +288,13 @@ class _Fusion:
     def _meets_in_place(self, op: Op, group: Group) -> bool:
         """Members are read at the very element being computed, and nothing overwritten here is read elsewhere."""
         ranges = Ranges()
-        overwritten = {self.updates[m] for m in (*group.members, op) if m in self.updates}
+        overwritten = {self.updates[m]: m for m in (*group.members, op) if m in self.updates}
         for member in (*group.members, op):
             for source, index in self._reads(member, group, ranges):
                 place = access.canonical(index, source.shape)
                 if source in group.members and place != group.index_of(source, ranges):
                     return False
-                if source in overwritten and place != group.index_of(source, ranges):
+                if source in overwritten and place != group.index_of(overwritten[source], ranges):
                     return False
         return True
 

@@ -21,6 +21,7 @@ from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
 from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
+from layerflow.jit.overwriting import Overwritten, read_copies
 from layerflow.jit.recompute import recompute
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
@@ -57,7 +58,11 @@ def lower(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> St
         current = run(current)
         if config.debug():
             verify(current, after=name)
-    groups = fusion.fuse(current)
+    try:
+        groups = fusion.fuse(current)
+    except Overwritten as clash:
+        current = read_copies(current, clash)
+        groups = fusion.fuse(current)
     plan = scheduling.schedule(current, groups)
     host = target.host()
     types = {op: np.dtype(source_types[op]) if source_types else op.dtype for op in current.inputs}

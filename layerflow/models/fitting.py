@@ -78,6 +78,7 @@ class Loop:
         except KeyboardInterrupt:
             self.interrupted = True
         self.history.interrupted = self.interrupted
+        model.optimizer.finalize_variable_values(model.trainable_weights)
         self.callbacks.call("on_train_end", self._logs)
         return self.history
 

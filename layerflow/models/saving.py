@@ -107,12 +107,17 @@ def training_config(model: Any) -> tuple[str, dict[str, Any]]:
     }
     weighted = given.get("weighted_metrics")
     plain = given["loss_weights"] is None and weighted is None and _plain_metrics(given["metrics"])
-    if type(optimizer) in _TFJS_OPTIMIZERS and plain and _known_to_tfjs(written):
+    if _of_tfjs(optimizer) and plain and _known_to_tfjs(written):
         return "trainingConfig", written
     if weighted is not None:
         written["weighted_metrics"] = _spread(weighted, _metric_name)
-    api = "keras" if type(optimizer).__module__ == optimizers.__name__ else "tfjs"
-    return OWN_TRAINING, {**written, "loss_weights": given["loss_weights"], "api": api}
+    return OWN_TRAINING, {**written, "loss_weights": given["loss_weights"], "api": optimizer.API}
+
+
+def _of_tfjs(optimizer: Any) -> bool:
+    """Whether TF.js can go on with the optimizer: it knows no schedules, clipping, weight decay or averages."""
+    settings = {*optimizer.get_config()} - {*optimizer._arguments, "learning_rate"}
+    return type(optimizer) in _TFJS_OPTIMIZERS and optimizer.schedule is None and not settings
 
 
 def _known_to_tfjs(written: Mapping[str, Any]) -> bool:
@@ -188,8 +193,14 @@ def _optimizer_state(model: Any) -> list[tuple[str, np.ndarray, str | None]]:
     names = {id(w): name for name, w in named_weights(model)}
     kept = [w for w in variables if id(w) in names]
     values = model.optimizer.get_weights(kept)
-    labels = ["iter", *(f"{names[id(v)]}/{slot}" for slot in model.optimizer.slots for v in kept)]
+    labels = ["iter", *_state_labels(model.optimizer, kept, names)]
     return [(label, value, "optimizer") for label, value in zip(labels, values, strict=True)]
+
+
+def _state_labels(optimizer: Any, variables: list[Variable], names: Mapping[int, str]) -> list[str]:
+    """Names in files of the arrays that an optimizer keeps, in the order of its `get_weights`."""
+    kept = optimizer.state(variables)
+    return [f"{optimizer.name if owner is None else names[id(owner)]}/{slot}" for owner, slot, _ in kept]
 
 
 @accepts_camel_case
@@ -306,7 +317,7 @@ def _restore_state(model: Any, entries: list[artifacts.Entry]) -> None:
         return
     names = {id(w): name for name, w in named_weights(model)}
     kept = [w for w in model.trainable_weights if id(w) in names]
-    labels = [f"{names[id(w)]}/{slot}" for slot in model.optimizer.slots for w in kept]
+    labels = _state_labels(model.optimizer, kept, names)
     # TF.js names a weight by its position when the same name exists elsewhere on the page: then the order decides.
     ordered = (
         [by_name[x] for x in labels] if all(x in by_name for x in labels) else [e for e in entries if e.name != "iter"]

@@ -204,14 +204,8 @@ class Step:
     def _scalars(self) -> dict[str, float]:
         if self.mode != "train":
             return {"seed": random.seed_value(), "step": 0}
-        optimizer = self.model.optimizer
-        done = optimizer.iterations + 1
-        return {
-            "seed": random.seed_value(),
-            "step": done,
-            "iteration": done,
-            "learning_rate": float(optimizer.learning_rate),
-        }
+        scalars = self.model.optimizer.scalars()
+        return {"seed": random.seed_value(), "step": scalars["iteration"], **scalars}
 
     def report(self, numbers: Sequence[float]) -> dict[str, Any]:
         """Numbers of `columns` and the running values of the streaming metrics, in the order of `names`."""
@@ -246,7 +240,7 @@ class Step:
             results = self._directly([*xs, *ys], xs, ys)
             if results is not None:
                 if self.mode == "train":
-                    self.model.optimizer.iterations += 1
+                    self.model.optimizer.advance()
                 return [r.item() for r in results]
         return self._run(xs, ys, ws, None, len(xs[0]), 0, 1)[0].tolist()
 
@@ -286,7 +280,7 @@ class Step:
         program = self.program(arrays[:n], arrays[n : n + m], arrays[n + m :])
         columns = program.run_batches(arrays, self._scalars(), batch_size, order, first, count)
         if self.mode == "train":
-            self.model.optimizer.iterations += count
+            self.model.optimizer.advance(count)
         out = np.empty((count, len(columns)), columns[0].dtype)
         for at, column in enumerate(columns):
             out[:, at] = column

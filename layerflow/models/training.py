@@ -96,9 +96,10 @@ class Trainable(Compiled):
             raise ModelError(f'model "{self.name}" was disposed of; its weights are gone. Build or load it again.')
         signature = tuple((id(weight), weight.trainable) for weight in self.weights)
         trained = tuple(id(weight) for weight in self.trainable_weights)
-        if self._steps is None or (signature, trained) != self._steps_signature:
+        settings = (signature, trained, self.optimizer and self.optimizer.version)
+        if self._steps is None or settings != self._steps_signature:
             self._steps, self._shortcuts = {}, {}
-            self._steps_signature = (signature, trained)
+            self._steps_signature = settings
         self._steps_revision = revision()
 
     def _forget_steps(self) -> None:
