@@ -37,6 +37,10 @@ class Optimizer(registry.Configurable):
         self.iterations = 0
         self._slots: dict[Variable, dict[str, Variable]] = {}
 
+    def advance(self, batches: int = 1) -> None:
+        """Counts batches whose gradients have been applied."""
+        self.iterations += batches
+
     @property
     def slots(self) -> Mapping[str, float]:
         """Names of the arrays kept for each weight, with their initial value."""

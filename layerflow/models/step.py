@@ -265,7 +265,7 @@ class Step:
         def run(batch: int) -> list[float]:
             results = short(batch, self._scalars())
             if trained is not None:
-                trained.iterations += 1
+                trained.advance()
             return [result.item() for result in results]
 
         return run
