@@ -19,14 +19,13 @@ def learning_rate_of(model: Any, owner: str) -> float:
     Raises:
         ArgumentError: it is a schedule, which nobody else may set.
     """
-    rate = model.optimizer.learning_rate
-    try:
-        return float(rate)
-    except TypeError:
+    schedule = getattr(model.optimizer, "schedule", None)
+    if schedule is not None:
         raise ArgumentError(
-            f"{owner} sets the learning rate, but the optimizer has a schedule for it ({type(rate).__name__}); "
+            f"{owner} sets the learning rate, but the optimizer has a schedule for it ({type(schedule).__name__}); "
             "use one of the two."
-        ) from None
+        )
+    return float(model.optimizer.learning_rate)
 
 
 class LearningRateScheduler(BuiltIn):

@@ -12,6 +12,7 @@ from layerflow.callbacks.waiting import EVENT_LOOP
 from layerflow.errors import ArgumentError
 from layerflow.graph.tensor import Tensor
 from layerflow.models import data_checks, measuring
+from layerflow.models.batches import Data
 from layerflow.models.compilation import input_slots
 from layerflow.models.feeds import ArrayFeed
 from layerflow.models.fit_options import common_settings, optional
@@ -104,7 +105,8 @@ class ArrayTraining(StreamTraining):
         validation = self._validation_feed(
             validation_data, validation_steps, "validation_steps", validation_batch_size or size, settings
         )
-        return self._train(Loop(self, feed, settings, callbacks, validation, validation_data))
+        shown = validation_data.as_given() if isinstance(validation_data, Data) else validation_data
+        return self._train(Loop(self, feed, settings, callbacks, validation, shown))
 
     def _shuffles(self, shuffle: Any) -> bool:
         if not isinstance(shuffle, (bool, np.bool_)):

@@ -32,6 +32,11 @@ class Data:
         ws = None if self.ws is None else [w[first:last] for w in self.ws]
         return Data([x[first:last] for x in self.xs], [y[first:last] for y in self.ys], ws)
 
+    def as_given(self) -> tuple[Any, ...]:
+        """(x, y) or (x, y, sample_weight), as they would be given to `fit`."""
+        parts = [self.xs, self.ys, *([] if self.ws is None else [self.ws])]
+        return tuple(part[0] if len(part) == 1 else list(part) for part in parts)
+
     def split(self, fraction: float, owner: str) -> tuple[Data, Data]:
         """All but the last `fraction` of the examples, and those."""
         border = int(self.rows * (1 - fraction))

@@ -19,7 +19,7 @@ Y = X[:, :1] * 2
 callbacks = lf.callbacks
 
 
-def make(optimizer: Any = "sgd", metrics: Any = ("mae",)):
+def make(optimizer: Any = "sgd", metrics: Any = ("mae",)) -> Any:
     lf.random.set_seed(4)
     model = lf.sequential([lf.layers.dense(units=1, input_shape=[4])])
     model.compile(optimizer=optimizer, loss="mse", metrics=list(metrics))
@@ -32,7 +32,7 @@ class Script(lf.Callback):
     def __init__(self, **values: list[float]):
         self.values = values
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch, logs: Any):
         logs.update({name: values[epoch] for name, values in self.values.items() if epoch < len(values)})
 
 
@@ -167,6 +167,22 @@ def test_reduce_lr_on_plateau(options, values, rates):
     after = {"on_epoch_end": lambda epoch, logs: seen.append(model.optimizer.learning_rate)}
     model.fit(X * 0, Y, epochs=len(values), verbose=0, callbacks=[Script(value=values), reduce, after])
     assert seen == pytest.approx(rates)
+
+
+def test_a_schedule_and_a_callback_exclude_each_other():
+    model = make()
+    model.optimizer.schedule = lambda step: 0.1
+    for callback in (callbacks.LearningRateScheduler(lambda epoch: 0.1), callbacks.ReduceLROnPlateau("loss")):
+        with pytest.raises(ArgumentError, match=r"sets the learning rate, but the optimizer has a schedule"):
+            model.fit(X, Y, verbose=0, callbacks=callback)
+
+
+def test_callbacks_see_the_validation_data():
+    seen = lf.Callback()
+    make().fit(X, Y, verbose=0, validation_split=0.25, callbacks=seen)
+    x, y = seen.validation_data
+    np.testing.assert_array_equal(x, X[36:])
+    np.testing.assert_array_equal(y, Y[36:])
 
 
 # Files
@@ -326,7 +342,7 @@ def test_order_of_events():
 
 
 def test_hooks_of_evaluate_and_predict():
-    heard: list[tuple[str, ...]] = []
+    heard: list[tuple[Any, ...]] = []
 
     class Recorder(lf.Callback):
         def on_test_begin(self, logs):
@@ -428,7 +444,7 @@ def test_coroutines_are_awaited_by_fit_async():
 def test_on_yield(every, calls):
     heard = []
     yields = {"onYield": lambda epoch, batch, logs: heard.append((epoch, batch, logs["loss"]))}
-    make().fit(X, Y, epochs=2, batch_size=8, verbose=0, yieldEvery=every, callbacks=yields)
+    make().fit(X, Y, epochs=2, batch_size=8, verbose=0, callbacks=yields, yieldEvery=every)
     assert len(heard) == calls or (every in ("batch", 0) and 2 <= len(heard) <= calls)
     with pytest.raises(ArgumentError, match='yield_every is "never"'):
         make().fit(X, Y, verbose=0, yield_every="never", callbacks=yields)

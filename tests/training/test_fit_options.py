@@ -19,7 +19,7 @@ LABELS = X[:, :3].argmax(axis=1)
 Y = np.eye(3, dtype=np.float32)[LABELS]
 
 
-def make(loss: str = "categoricalCrossentropy"):
+def make(loss: str = "categoricalCrossentropy") -> Any:
     lf.random.set_seed(8)
     model = lf.sequential([lf.layers.dense(units=3, activation="softmax", input_shape=[4])])
     model.compile(optimizer=lf.train.adam(0.05), loss=loss, metrics=["accuracy"])
@@ -50,7 +50,7 @@ def test_epochs_of_steps_go_on_where_the_last_one_ended(events):
 
 def test_more_steps_than_batches():
     model = make()
-    model.fit(X, Y, batch_size=20, stepsPerEpoch=7, verbose=0)
+    model.fit(X, Y, batch_size=20, verbose=0, stepsPerEpoch=7)
     assert model.optimizer.iterations == 7
 
 
@@ -62,7 +62,14 @@ def test_validation_freq(frequency, epochs):
     model = make()
     values = {"on_test_begin": lambda logs: heard.append(model.optimizer.iterations)}
     history = model.fit(
-        X, Y, batch_size=50, epochs=5, verbose=0, validation_split=0.5, validationFreq=frequency, callbacks=values
+        X,
+        Y,
+        batch_size=50,
+        epochs=5,
+        verbose=0,
+        validation_split=0.5,
+        callbacks=values,
+        validationFreq=frequency,
     )
     assert heard == epochs
     assert len(history.history.get("val_loss", [])) == len(epochs)
@@ -110,7 +117,7 @@ def test_stop_before_anything_of_the_next_epoch():
 def test_history_is_there_during_training():
     seen = []
     model = make()
-    look = {"on_epoch_begin": lambda epoch, logs: seen.append(list(model.history.epoch))}
+    look = {"on_epoch_begin": lambda epoch, logs: seen.append(list(model.history.epoch) if model.history else None)}
     model.fit(X, Y, epochs=3, verbose=0, callbacks=look)
     assert seen == [[], [0], [0, 1]]
 
