@@ -128,7 +128,7 @@ SCHEDULES: list[tuple[dict[str, Any], list[int]]] = [
 
 
 def main() -> None:
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
     import numpy as np
 
     rng = np.random.default_rng(7)
@@ -158,9 +158,10 @@ def main() -> None:
             arrays[f"path_{number}_{i}"] = np.stack([*kept, np.asarray(weight)])
     for number, (described, steps) in enumerate(SCHEDULES):
         made = keras.optimizers.schedules.deserialize(described)
-        arrays[f"rates_{number}"] = np.float32([float(made(step)) for step in steps])
+        arrays[f"rates_{number}"] = np.array([float(made(step)) for step in steps], np.float32)
     about = {"keras": keras.__version__, "backend": keras.backend.backend(), "cases": CASES, "schedules": SCHEDULES}
-    np.savez_compressed(OUT, about=np.array(json.dumps(about)), **arrays)
+    arrays["about"] = np.array(json.dumps(about))
+    np.savez_compressed(OUT, **arrays)  # pyright: ignore[reportArgumentType]
     print(OUT, OUT.stat().st_size, "bytes")
 
 
