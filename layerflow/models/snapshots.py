@@ -70,10 +70,8 @@ def _at(model: Any, numbers: list[int]) -> list[Variable]:
 
 
 def _rate(optimizer: Any) -> float | None:
-    try:
-        return float(optimizer.learning_rate)
-    except (TypeError, ValueError):
-        return None
+    """The rate that was set; None for a schedule, which follows from the number of updates."""
+    return None if optimizer.schedule is not None else float(optimizer.learning_rate)
 
 
 def _shapes(arrays: Any) -> list[list[int]]:
