@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
+import keras  # pyright: ignore[reportMissingImports]
 import numpy as np
 from cases import BATCHES, DATA, LOSSES, METRICS, UNWEIGHTED_METRICS, batches_of, name_of, weights_of
 
@@ -52,12 +52,12 @@ def main() -> None:
                 modes = ["plain"]
             for mode in modes:
                 try:
-                    arrays[f"{group}{at}/{mode}"] = compute(case, mode == "weighted")
+                    arrays[f"{group}{at}/{mode}"] = np.asarray(compute(case, mode == "weighted"))
                 except Exception as error:  # what Keras refuses is left out, and said
                     print(name_of(case), mode, "->", type(error).__name__, str(error)[:100])
             listed.append({"group": group, "class": case[0], "config": case[1], "data": case[2], "key": f"{group}{at}"})
     FOLDER.mkdir(exist_ok=True)
-    np.savez_compressed(FOLDER / "keras_metrics.npz", **arrays)
+    np.savez_compressed(FOLDER / "keras_metrics.npz", **arrays)  # pyright: ignore[reportArgumentType]
     described = {"peer": f"keras {keras.__version__}, {keras.backend.backend()}", "batches": BATCHES, "cases": listed}
     (FOLDER / "keras_metrics.json").write_text(json.dumps(described, indent=1) + "\n")
 
