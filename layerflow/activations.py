@@ -29,20 +29,19 @@ def relu(x: Any) -> Any:
 @ACTIVATIONS.register()
 def relu6(x: Any) -> Any:
     """min(max(x, 0), 6)"""
-    return ops.clip(x, 0.0, 6.0)
+    return ops.relu6(x)
 
 
 @ACTIVATIONS.register()
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x) - 1)"""
-    # The minimum keeps exp finite in the branch that is not taken: infinity times the zero of `where` would be NaN.
-    return ops.where(x > 0, x, alpha * ops.expm1(ops.minimum(x, 0.0)))
+    return ops.elu(x, alpha)
 
 
 @ACTIVATIONS.register()
 def selu(x: Any) -> Any:
     """scale * elu(x, alpha) with the constants of Klambauer et al. 2017"""
-    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+    return ops.selu(x)
 
 
 @ACTIVATIONS.register()
@@ -120,7 +119,7 @@ def exponential(x: Any) -> Any:
 @ACTIVATIONS.register()
 def leaky_relu(x: Any, alpha: float = 0.2) -> Any:
     """x where x > 0, else alpha x"""
-    return ops.where(x > 0, x, alpha * x)
+    return ops.leaky_relu(x, alpha)
 
 
 def get(identifier: Any) -> Activation:

@@ -9,12 +9,15 @@
 | `cache_dir()` | LAYERFLOW_CACHE_DIR | where compiled code is kept; None: the user's cache folder |
 | `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
 | `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where that pays; True, False |
+| `check_numerics()` | LAYERFLOW_CHECK_NUMERICS | 1: the first NaN or infinity is an error that names layer and op |
 | `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 VERSION = "0.1.0"
@@ -45,6 +48,7 @@ _settings: dict[str, Any] = {
     "cache_dir": os.environ.get("LAYERFLOW_CACHE_DIR") or None,
     "num_threads": _number("LAYERFLOW_NUM_THREADS", None, int),
     "winograd": _flag("LAYERFLOW_WINOGRAD", True) and "auto",
+    "check_numerics": _flag("LAYERFLOW_CHECK_NUMERICS", False),
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
 if _settings["floatx"] not in _FLOATS:
@@ -120,6 +124,36 @@ def set_winograd(mode: bool | str) -> None:
     if mode not in (True, False, "auto"):
         raise ValueError(f'winograd must be True, False or "auto", got {mode!r}.')
     _settings["winograd"] = mode
+
+
+def check_numerics() -> bool:
+    """Whether the first NaN or infinity of a computation is an error that names the layer and the operation."""
+    return _settings["check_numerics"]
+
+
+def set_check_numerics(on: bool) -> None:
+    if bool(on) != _settings["check_numerics"]:
+        _settings["check_numerics"] = bool(on)
+        _changes[0] += 1
+
+
+_changes = [0]
+
+
+def revision() -> int:
+    """A number that grows whenever `check_numerics` changes: compiled steps depend on it."""
+    return _changes[0]
+
+
+@contextlib.contextmanager
+def numerics_checked(on: bool | None) -> Iterator[None]:
+    """Inside, `check_numerics()` is `on`; None leaves it as it is."""
+    before = check_numerics()
+    set_check_numerics(before if on is None else on)
+    try:
+        yield
+    finally:
+        set_check_numerics(before)
 
 
 def debug() -> bool:

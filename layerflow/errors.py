@@ -26,6 +26,10 @@ class ModelError(LayerflowError, RuntimeError):
     """A graph of layers that is no model: disconnected, cyclic, with a name twice."""
 
 
+class DisposedError(LayerflowError, RuntimeError):
+    """A tensor or variable used after `dispose`."""
+
+
 class NotBuiltError(ModelError):
     """Weights or shapes asked of a layer or model that has none yet."""
 
@@ -53,6 +57,30 @@ class UnknownNameError(LayerflowError, ValueError):
     def of(cls, kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
         """The error for `name`, with the nearest known name, or all of them if none is near."""
         return cls(f"Unknown {kind}: {name!r}.{nearest(str(name), known)}")
+
+
+class NumericsError(LayerflowError, ArithmeticError):
+    """A computation that made a NaN or an infinity, found because `lf.config.check_numerics` is on.
+
+    Attributes:
+        op: name of the operation, e.g. "log"; of the forward one, where its gradient made it.
+        layer: name of the layer it belongs to; "" in losses and functions.
+        backward: whether it was in the gradient.
+        batch, epoch: where in `fit`, from 0 as callbacks count; None elsewhere.
+        step: number of the optimizer's step, from 1; None without an optimizer.
+    """
+
+    def __init__(self, what: str, op: str = "", layer: str = "", backward: bool = False):
+        super().__init__(what)
+        self.what, self.op, self.layer, self.backward = what, op, layer, backward
+        self.batch: int | None = None
+        self.epoch: int | None = None
+        self.step: int | None = None
+
+    def __str__(self) -> str:
+        counted = (("epoch", self.epoch, 1), ("batch", self.batch, 1), ("optimizer step", self.step, 0))
+        places = [f"{word} {n + add}" for word, n, add in counted if n is not None]
+        return f"{', '.join(places)}: {self.what}" if places else self.what
 
 
 class LoadError(LayerflowError, ValueError):

@@ -7,7 +7,7 @@ import pytest
 
 from layerflow import activations
 from layerflow.errors import UnknownNameError
-from layerflow.graph import execution
+from layerflow.graph import closures
 from layerflow.registry import custom_objects
 
 X = np.array([-30.0, -3.0, -0.7, -0.1, 0.2, 1.3, 2.6, 40.0])
@@ -50,7 +50,7 @@ def test_gradients_are_finite_and_right(name):
     function, reference = activations.get(name), REFERENCE[name]
     x = X[:-1] if name == "exponential" else X
     cotangent = np.linspace(-1, 2, x.size)
-    exact = execution.grad(lambda v: (function(v) * cotangent).sum())(x.copy())
+    exact = closures.grad(lambda v: (function(v) * cotangent).sum())(x.copy())
     steps = 1e-6 * np.eye(x.size)
     numeric = [float(((reference(x + s) - reference(x - s)) * cotangent).sum()) / 2e-6 for s in steps]
     np.testing.assert_allclose(exact, numeric, rtol=2e-4, atol=1e-5)

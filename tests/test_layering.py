@@ -13,9 +13,11 @@ PACKAGE = Path(layerflow.__file__).parent
 # Low to high; modules on one line do not depend on each other except inside one folder.
 ORDER: list[list[str]] = [
     ["errors", "config"],
+    ["absent"],
     ["registry"],
     ["graph"],
     ["activations", "initializers", "regularizers", "constraints"],
+    ["fused", "image", "linalg", "signal"],
     ["weighted_losses"],
     ["losses"],
     ["metrics"],
@@ -34,15 +36,20 @@ ORDER: list[list[str]] = [
 GRAPH_ORDER = [
     "shapes",
     "symbolic",
+    "numerics",
     "tensor",
     "variable",
+    "recall",
     "ops",
     "creation",
+    "memory",
     "random",
     "ir",
     "trace",
     "autodiff",
     "execution",
+    "forms",
+    "closures",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from layerflow import config
 from layerflow.errors import TraceError
 from layerflow.graph import ops, symbolic
 from layerflow.graph.ir import topological
@@ -26,12 +27,26 @@ def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTenso
     needed = _depends_on(order, set(wanted))
     start = ops.broadcast_to(ops.ones_like(SymbolicTensor(target)), target.shape) if seed is None else seed
     cotangents: dict[Op, SymbolicTensor] = {target: start}
+    known = set(order) if config.check_numerics() else None
     for op in reversed(order):
         if op not in needed or op not in cotangents or not op.inputs:
             continue
         with symbolic.layer_scope(op.layer):
             _visit(op, cotangents, needed)
+        if known is not None:
+            _attribute([cotangents[i].op for i in op.inputs if i in cotangents], op, known)
     return [cotangents.get(op) for op in wanted]
+
+
+def _attribute(made: Sequence[Op], forward: Op, known: set[Op]) -> None:
+    """Notes whose gradient new ops are part of."""
+    stack = list(made)
+    while stack:
+        op = stack.pop()
+        if op not in known:
+            known.add(op)
+            op.forward = forward
+            stack.extend(op.inputs)
 
 
 def _visit(op: Op, cotangents: dict[Op, SymbolicTensor], needed: set[Op]) -> None:

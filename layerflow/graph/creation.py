@@ -9,6 +9,7 @@ import numpy as np
 
 from layerflow import config
 from layerflow.errors import ShapeError
+from layerflow.graph import symbolic
 from layerflow.graph.tensor import Tensor, tensor, wrap
 from layerflow.graph.variable import Variable
 
@@ -39,6 +40,14 @@ def tensor4d(values: Any, shape: Sequence[int] | None = None, dtype: Any = None)
     return _of_rank(values, shape, dtype, 4)
 
 
+def tensor5d(values: Any, shape: Sequence[int] | None = None, dtype: Any = None) -> Tensor:
+    return _of_rank(values, shape, dtype, 5)
+
+
+def tensor6d(values: Any, shape: Sequence[int] | None = None, dtype: Any = None) -> Tensor:
+    return _of_rank(values, shape, dtype, 6)
+
+
 def _of_rank(values: Any, shape: Sequence[int] | None, dtype: Any, rank: int) -> Tensor:
     made = tensor(values, shape, dtype)
     if made.ndim != rank:
@@ -58,8 +67,20 @@ def fill(shape: Sequence[int], value: Any, dtype: Any = None) -> Tensor:
     return wrap(np.full(tuple(shape), value, dtype or config.floatx()))
 
 
-def eye(rows: int, columns: int | None = None, dtype: Any = None) -> Tensor:
-    return wrap(np.eye(rows, columns, dtype=dtype or config.floatx()))
+def eye(rows: int, columns: int | None = None, batch_shape: Sequence[int] = (), dtype: Any = None) -> Tensor:
+    """Ones on the diagonal of [*batch_shape, rows, columns], zeros elsewhere."""
+    made = np.eye(rows, columns, dtype=dtype or config.floatx())
+    return wrap(np.array(np.broadcast_to(made, (*batch_shape, *made.shape))) if batch_shape else made)
+
+
+def clone(x: Any) -> Any:
+    """A copy of a tensor; a symbol is its own copy."""
+    return x if isinstance(x, symbolic.SymbolicTensor) else wrap(np.array(x))
+
+
+def print_(x: Any, verbose: bool = False) -> None:
+    """Prints a tensor; with `verbose` type, rank and shape before the values."""
+    tensor(np.asarray(x)).print(verbose)
 
 
 def linspace(start: float, stop: float, num: int) -> Tensor:

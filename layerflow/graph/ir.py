@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from layerflow.errors import TraceError
@@ -87,8 +87,21 @@ class Graph:
     @cached_property
     def signature(self) -> str:
         """Hash of the structure: equal for graphs that differ only in data and names."""
+        return self._digest(lambda op, names: _line(op, names, structure=True))
+
+    @property
+    def skeleton(self) -> str:
+        """Hash of the structure without the values of its float literals."""
+
+        def line(op: Op, names: dict[Op, str]) -> str:
+            is_float = op.primitive is LITERAL and op.dtype.kind == "f"
+            return f"{names[op]} = {op.dtype}" if is_float else _line(op, names, structure=True)
+
+        return self._digest(line)
+
+    def _digest(self, line: Callable[[Op, dict[Op, str]], str]) -> str:
         names = {op: f"%{i}" for i, op in enumerate(self.ops)}
-        lines = [_line(op, names, structure=True) for op in self.ops]
+        lines = [line(op, names) for op in self.ops]
         lines += [f"in {names[op]}" for op in self.inputs] + [f"out {names[op]}" for op in self.outputs]
         lines += [f"up {names[p]} {names[v]}" for p, v in self.updates]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -137,13 +150,13 @@ def verify(graph: Graph, after: str = "trace") -> None:
             raise TraceError(f"after {after}: update of {parameter.payload.name} with {value!r} does not fit.")
 
 
-def substitute(roots: Sequence[Op], replace: dict[Op, Op], rebuild) -> list[Op]:
-    """The roots with ops replaced; `rebuild(op, inputs)` makes an op again when an input has changed."""
+def substitute(roots: Sequence[Op], replace: dict[Op, Op], rebuild, always=lambda op: False) -> list[Op]:
+    """The roots with ops replaced; `rebuild(op, inputs)` makes an op again when an input has changed, or `always`."""
     new: dict[Op, Op] = {}
     for op in topological(roots):
         if op in replace:
             new[op] = replace[op]
             continue
         inputs = tuple(new[i] for i in op.inputs)
-        new[op] = op if inputs == op.inputs else rebuild(op, inputs)
+        new[op] = op if inputs == op.inputs and not always(op) else rebuild(op, inputs)
     return [new[r] for r in roots]

@@ -6,13 +6,16 @@ import contextlib
 import dataclasses
 import enum
 import itertools
+import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from layerflow import config
 from layerflow.errors import TraceError
 from layerflow.graph import shapes
 
@@ -25,6 +28,7 @@ OPERATORS: dict[str, Callable] = {}
 current_trace: ContextVar[Any] = ContextVar("layerflow_trace", default=None)
 current_layer: ContextVar[str] = ContextVar("layerflow_layer", default="")
 _serial = itertools.count()
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _interned: weakref.WeakValueDictionary[tuple, Op] = weakref.WeakValueDictionary()
 
 
@@ -67,6 +71,7 @@ class Op:
         "__weakref__",
         "attrs",
         "dtype",
+        "forward",
         "inputs",
         "layer",
         "origin",
@@ -74,6 +79,7 @@ class Op:
         "primitive",
         "serial",
         "shape",
+        "site",
     )
 
     def __init__(self, primitive, inputs, attrs, shape, dtype, payload=None):
@@ -86,6 +92,8 @@ class Op:
         self.layer = current_layer.get() if any(i.layer or i.primitive in GIVEN for i in inputs) else ""
         self.payload: Any = payload
         self.origin: tuple[str, Op] | None = None
+        self.forward: Op | None = None  # while numerics are checked: the op whose gradient this is part of
+        self.site = ""  # while numerics are checked: the line of the user's program
         self.serial = next(_serial)
 
     @property
@@ -103,7 +111,22 @@ def intern(primitive, inputs: Sequence[Op], attrs: Mapping[str, Any], shape: sha
     if op is None:
         op = Op(primitive, tuple(inputs), attrs, shape, dtype)
         _interned[key] = op
+    if config.check_numerics() and not op.site:
+        op.site = _site()
     return op
+
+
+def _site() -> str:
+    """`file:line` of the user's function that is being traced; "" where only layerflow's own code runs."""
+    found, frame = "", sys._getframe(1)
+    while frame is not None:
+        own = frame.f_code.co_filename.startswith(_PACKAGE)
+        if found and own:
+            return found
+        if not own and not found:
+            found = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 @contextlib.contextmanager
@@ -190,6 +213,10 @@ class SymbolicTensor(Operators):
 
     __slots__ = ("__weakref__", "_name", "op", "source")
 
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init__(self, op: Op, name: str | None = None, source: Any = None):
         self.op = op
         self._name = name
@@ -264,6 +291,12 @@ class SymbolicTensor(Operators):
 
     def __array__(self, dtype=None, copy=None):
         self._refuse("conversion to an ndarray (np.asarray)", "use NumPy functions on the symbol itself.")
+
+
+def recalls() -> bool:
+    """Whether this is a trace that numbers its captured arrays, to be compared with earlier ones."""
+    trace = current_trace.get()
+    return trace is not None and trace.captures is not None
 
 
 def is_symbolic(value: Any) -> bool:

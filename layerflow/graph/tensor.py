@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerflow.errors import ShapeError
+from layerflow.errors import DisposedError, ShapeError
 
 
 class Tensor(np.ndarray):
     """An ndarray with chain methods (`x.square().sum().print()`); every ndarray is accepted where a Tensor is."""
 
-    def print(self) -> None:
-        """Prints the values."""
-        print(np.array2string(np.asarray(self), separator=", "))
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def print(self, verbose: bool = False) -> None:
+        """Prints the values; with `verbose` type, rank and shape before them."""
+        text = np.array2string(np.asarray(self), separator=", ")
+        if verbose:
+            head = f"Tensor\n  dtype: {self.dtype}\n  rank: {self.ndim}\n  shape: {list(self.shape)}\n  values:\n"
+            text = head + "\n".join(f"    {line}" for line in text.split("\n"))
+        print(text)
+
+    @property
+    def rank(self) -> int:
+        return self.ndim
+
+    @property
+    def is_disposed(self) -> bool:
+        return False
+
+    def dispose(self) -> None:
+        """Makes the tensor unusable; its memory goes when no view of it is left."""
+        self.__class__ = DisposedTensor  # type: ignore[assignment]
+
+    def clone(self) -> Tensor:
+        """A copy."""
+        return wrap(np.array(self))
+
+    def bytes(self) -> bytes:
+        """The values as they lie in memory."""
+        return np.asarray(self).tobytes()
 
     def data(self) -> np.ndarray:  # type: ignore[override]
         """The values as a flat array (a copy), as TF.js's `data()`."""
@@ -33,6 +61,31 @@ class Tensor(np.ndarray):
 
     def __reduce__(self):  # pickles as what it is; the view type is put back by `tensor`
         return (tensor, (np.array(self, copy=True),))
+
+
+class DisposedTensor(Tensor):
+    """What a tensor is after `dispose`."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "is_disposed":
+            return True
+        if name in ("__class__", "dispose", "__repr__", "__array_finalize__"):
+            return object.__getattribute__(self, name)
+        raise DisposedError(f"this tensor was disposed of, so `{name}` is not possible; keep it, or compute it again.")
+
+    def dispose(self) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return "Tensor(disposed)"
+
+    __str__ = __repr__
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        raise DisposedError(f"np.{ufunc.__name__} of a tensor that was disposed of; keep it, or compute it again.")
+
+    def __getitem__(self, key):
+        raise DisposedError("a part of a tensor that was disposed of; keep it, or compute it again.")
 
 
 def wrap(array: Any) -> Tensor:

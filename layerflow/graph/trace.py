@@ -8,8 +8,10 @@ from typing import Any
 
 from layerflow.errors import TraceError
 from layerflow.graph import symbolic
-from layerflow.graph.ir import Graph
+from layerflow.graph.ir import Graph, substitute
+from layerflow.graph.ops import custom
 from layerflow.graph.ops.primitive import as_op
+from layerflow.graph.recall import Captures
 from layerflow.graph.symbolic import Op, SymbolicTensor
 from layerflow.graph.variable import Variable
 
@@ -17,8 +19,11 @@ from layerflow.graph.variable import Variable
 class Trace:
     """What a traced function did besides returning values."""
 
-    def __init__(self) -> None:
+    def __init__(self, captures: Captures | None = None) -> None:
         self.updates: dict[Variable, Any] = {}
+        self.captures = captures
+        self.custom = False  # whether a gradient of the user's own was met: a rule that is a new function each time
+        self.draws = 0  # random numbers drawn so far: each draw has a salt of its own
 
     def graph(self, inputs: Sequence[SymbolicTensor], outputs: Sequence[Any]) -> Graph:
         """The Graph of what was recorded."""
@@ -31,13 +36,28 @@ class Trace:
                     f"{list(op.shape)}."
                 )
             updates.append((variable.variable_op, op))
-        return Graph(tuple(x.op for x in inputs), tuple(as_op(y) for y in outputs), tuple(updates))
+        graph = Graph(tuple(x.op for x in inputs), tuple(as_op(y) for y in outputs), tuple(updates))
+        return without_rules(graph) if self.custom else graph
+
+
+def without_rules(graph: Graph) -> Graph:
+    """The graph without gradient rules of the user's own: when the gradients are made, their use is over."""
+    rules = [op for op in graph.ops if custom.is_rule(op)]
+    if not rules:
+        return graph
+
+    def rebuild(op: Op, inputs: tuple[Op, ...]) -> Op:
+        if custom.is_rule(op):
+            return inputs[0]
+        return symbolic.intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
+
+    return graph.with_roots(substitute(graph.roots, {}, rebuild, custom.is_rule))
 
 
 @contextlib.contextmanager
-def tracing() -> Iterator[Trace]:
-    """Inside, computations with variables are recorded."""
-    trace = Trace()
+def tracing(captures: Captures | None = None) -> Iterator[Trace]:
+    """Inside, computations with variables are recorded; with `captures`, what earlier traces computed is recalled."""
+    trace = Trace(captures)
     token = symbolic.current_trace.set(trace)
     try:
         yield trace

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerflow.errors import ShapeError, TraceError
+from layerflow import config
+from layerflow.errors import DisposedError, ShapeError, TraceError
 from layerflow.graph import symbolic
-from layerflow.graph.tensor import Tensor, wrap
+from layerflow.graph.tensor import DisposedTensor, Tensor, wrap
 
 _numbers = itertools.count(1)
 _changes = [0]
@@ -19,8 +20,9 @@ PAGE_ALIAS = 2048  # rows whose length is a multiple of this many bytes fall int
 
 
 def revision() -> int:
-    """A number that grows whenever `trainable` of any variable is set, or `changed` is called."""
-    return _changes[0]
+    """A number that grows whenever `trainable` of any variable is set, `config.check_numerics` changes, or `changed`
+    is called."""
+    return _changes[0] + config.revision()
 
 
 def changed() -> None:
@@ -78,6 +80,10 @@ class Variable(symbolic.Operators):
         self.constraint = constraint
         self._op: symbolic.Op | None = None
 
+    if TYPE_CHECKING:  # the methods of ops/chain.py
+
+        def __getattr__(self, name: str) -> Any: ...
+
     @property
     def trainable(self) -> bool:
         return self._trainable
@@ -120,12 +126,14 @@ class Variable(symbolic.Operators):
     def numpy(self) -> np.ndarray:
         return self._storage.copy()
 
-    def print(self) -> None:
-        self.value.print()
+    def print(self, verbose: bool = False) -> None:
+        self.value.print(verbose)
 
     def assign(self, values: Any) -> Variable:
         """Copies `values` (same shape) into the storage."""
         array = np.asarray(values)
+        if type(values) is DisposedTensor:
+            values.shape  # noqa: B018 (raises)
         if array.shape != self.shape:
             raise ShapeError(
                 f"variable {self.name!r} has shape {list(self.shape)}; values of shape {list(array.shape)} cannot be "
@@ -133,8 +141,33 @@ class Variable(symbolic.Operators):
             )
         if array.dtype.kind not in "fiub":
             raise ShapeError(f"variable {self.name!r}: values of dtype {array.dtype} are not numbers.")
+        if self.dtype.kind != "f" and "biuf".index(array.dtype.kind) > "biuf".index(self.dtype.kind):
+            raise ShapeError(
+                f"variable {self.name!r} is of dtype {self.dtype}; values of dtype {array.dtype} cannot be assigned to "
+                f'it. Use lf.cast(values, "{self.dtype}").'
+            )
         self._storage[...] = array
         return self
+
+    @property
+    def is_disposed(self) -> bool:
+        return False
+
+    @property
+    def rank(self) -> int:
+        return self._storage.ndim
+
+    def dispose(self) -> None:
+        """Makes the variable unusable, also in functions that were traced with it."""
+        self.__class__ = DisposedVariable  # type: ignore[assignment]
+
+    def data(self) -> np.ndarray:
+        """The values as a flat array (a copy)."""
+        return self.value.data()
+
+    def array(self) -> Any:
+        """The values as nested lists."""
+        return self._storage.tolist()
 
     @property
     def variable_op(self) -> symbolic.Op:
@@ -162,3 +195,24 @@ class Variable(symbolic.Operators):
 
     def __repr__(self) -> str:
         return f"Variable({self.name!r}, shape={list(self.shape)}, dtype={self.dtype}, trainable={self.trainable})"
+
+
+class DisposedVariable(Variable):
+    """What a variable is after `dispose`."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "is_disposed":
+            return True
+        if name in ("__class__", "dispose", "name", "__repr__"):
+            return object.__getattribute__(self, name)
+        label = object.__getattribute__(self, "name")
+        raise DisposedError(f"variable {label!r} was disposed of, so `{name}` is not possible; make it again.")
+
+    def dispose(self) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"Variable({self.name!r}, disposed)"
+
+    def __array__(self, dtype=None, copy=None):
+        raise DisposedError(f"variable {self.name!r} was disposed of; make it again.")

@@ -6,7 +6,7 @@ Importing it loads neither Numba nor llvmlite; the first compilation does.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from layerflow import config
 from layerflow.graph.ir import Graph
 from layerflow.graph.symbolic import Op
 from layerflow.jit.interpreter import Interpreted, interpret
+from layerflow.jit.watch import Watched, watched_call
 
 
 def _pipeline() -> Any:
@@ -25,6 +26,11 @@ def _pipeline() -> Any:
 def program(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> Any:
     """A program that runs batches of the graph: compiled, or interpreted where LAYERFLOW_JIT=0."""
     return _pipeline().compile(graph, source_types) if config.jit() else Interpreted(graph)
+
+
+def watched(made: Any, graph: Graph, advance: Callable[[int], None]) -> Any:
+    """A program that finds what made a NaN or infinity, where `config.check_numerics()`; else the program itself."""
+    return Watched(made, graph, advance) if config.check_numerics() and graph.updates else made
 
 
 def run(
@@ -44,3 +50,19 @@ def singles(compiled: Any, arrays: Sequence[np.ndarray], batch_size: int, order:
     if isinstance(compiled, Interpreted):
         return None
     return importlib.import_module("layerflow.jit.singles").singles(compiled, arrays, batch_size, order)
+
+
+def bind(graph: Graph, constants: Sequence[Op]) -> Callable[..., list[np.ndarray]]:
+    """A graph of known shapes ready to be run many times: a function of (arguments, arrays of constants, scalars)."""
+    call = importlib.import_module("layerflow.jit.bound").bind if config.jit() else _interpreted
+    bound = call(graph, constants)
+    return watched_call(bound, graph, constants) if config.check_numerics() else bound
+
+
+def _interpreted(graph: Graph, constants: Sequence[Op]) -> Callable[..., list[np.ndarray]]:
+    def call(
+        arguments: Sequence[np.ndarray], arrays: Sequence[np.ndarray], scalars: dict[str, Any]
+    ) -> list[np.ndarray]:
+        return interpret(graph, arguments, scalars, captured=dict(zip(constants, arrays, strict=True)))
+
+    return call

@@ -119,14 +119,17 @@ class Executable:
             if mine.primitive is PARAMETER:
                 address = theirs.payload._storage.ctypes.data
             else:
-                array = np.ascontiguousarray((captured or {}).get(theirs, theirs.payload), mine.dtype)
+                given = (captured or {}).get(theirs, theirs.payload)
+                if given is None:
+                    continue  # an array of a closure: it comes with each run
+                array = np.ascontiguousarray(given, mine.dtype)
                 self.kept.append(array)
                 address = array.ctypes.data
             self.table[:, buffer.slot] = address
 
     # --- running -------------------------------------------------------------
 
-    current: Direct | None = None  # the repeated call whose settings the table holds
+    current: Any = None  # the repeated call (Direct, Bound) whose settings the table holds
 
     def direct(self, arrays: Sequence[np.ndarray]) -> Direct | None:
         """A short way to run single batches of arrays like these; None if they must be gathered first."""

@@ -28,16 +28,29 @@ def interpret(
         rows: the batch size.
         captured: arrays to use in place of those captured when the graph was traced.
     """
-    values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
-    with np.errstate(all="ignore"):
-        for op in graph.ops:
-            if op not in values:
-                values[op] = _leaf(op, scalars) if op.primitive.kind is Kind.LEAF else _run(op, values, rows)
+    values = values_of(graph, arguments, scalars, rows, captured)
     outputs = [np.array(values[op]) for op in graph.outputs]
     new = [np.array(values[value]) for _, value in graph.updates]
     for (parameter, _), array in zip(graph.updates, new, strict=True):
         parameter.payload._storage[...] = array
     return outputs
+
+
+def values_of(
+    graph: Graph,
+    arguments: Sequence[np.ndarray],
+    scalars: Mapping[str, float],
+    rows: int = 0,
+    captured: Mapping[Op, np.ndarray] | None = None,
+) -> dict[Op, np.ndarray]:
+    """The value of every op; nothing is written.  Arguments as `interpret`."""
+    values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
+    values.update((op, _typed(op, array)) for op, array in (captured or {}).items())
+    with np.errstate(all="ignore"):
+        for op in graph.ops:
+            if op not in values:
+                values[op] = _leaf(op, scalars) if op.primitive.kind is Kind.LEAF else _run(op, values, rows)
+    return values
 
 
 def _typed(op: Op, array: np.ndarray) -> np.ndarray:

@@ -92,12 +92,17 @@ def run(
     """Runs a graph without a batch; a structure seen before is not compiled again, whatever its data and variables."""
     if not config.jit():
         return interpret(graph, arguments, scalars, captured=captured)
+    return shared(graph).run(arguments, scalars, graph, captured)
+
+
+def shared(graph: Graph) -> Executable:
+    """The program of a graph without a batch; graphs of one structure have one program."""
     key = f"{graph.signature} {config.winograd()}"
     with _lock:
         program = _programs.get(key)
         if program is None:
             program = _programs[key] = compile(graph)
-    return program.run(arguments, scalars, graph, captured)
+    return program
 
 
 def forget() -> None:
@@ -105,4 +110,4 @@ def forget() -> None:
     _programs.clear()
 
 
-__all__: list[Any] = ["GRAPH_PASSES", "Stages", "compile", "forget", "lower", "run"]
+__all__: list[Any] = ["GRAPH_PASSES", "Stages", "compile", "forget", "lower", "run", "shared"]

@@ -50,6 +50,7 @@ class ArrayTraining(StreamTraining):
         validation_batch_size: int | None = None,
         validation_freq: int | Sequence[int] = 1,
         yield_every: str | float = "auto",
+        check_numerics: bool | None = None,
     ) -> History:
         """Train on arrays, or on anything that gives batches.
 
@@ -76,6 +77,8 @@ class ArrayTraining(StreamTraining):
             validation_freq: measure after every so many epochs; or a list of the epochs, numbers from 1.
             yield_every: when `on_yield` of callbacks is called: "auto" (every 125 ms), milliseconds, "batch", "epoch",
                 "never".
+            check_numerics: make the first NaN or infinity a NumericsError that names layer, op and batch; the weights
+                stay as before it.  By default `lf.config.check_numerics()`.
 
         Returns:
             History: `history.history["loss"]` and so on, one value per epoch.  Ctrl-C ends training, with the epochs
@@ -106,7 +109,7 @@ class ArrayTraining(StreamTraining):
             validation_data, validation_steps, "validation_steps", validation_batch_size or size, settings
         )
         shown = validation_data.as_given() if isinstance(validation_data, Data) else validation_data
-        return self._train(Loop(self, feed, settings, callbacks, validation, shown))
+        return self._train(Loop(self, feed, settings, callbacks, validation, shown), check_numerics)
 
     def _shuffles(self, shuffle: Any) -> bool:
         if not isinstance(shuffle, (bool, np.bool_)):

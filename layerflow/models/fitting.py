@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.callbacks import CallbackList, EpochLine, History, Logs, ProgbarLogger, ProgressBar
-from layerflow.errors import DataError
+from layerflow.errors import DataError, NumericsError
 from layerflow.graph.ops import random
 from layerflow.models import snapshots
 from layerflow.models.batches import Means, Pace
@@ -115,6 +115,10 @@ class Loop:
             logs.update(self.measured or {})
             if not self.feed.end_epoch(self.model.stop_training):
                 self.model.stop_training = True
+        except NumericsError as error:
+            # A feed of single batches does not know which one it was.
+            error.epoch, error.batch = epoch, max(error.batch or 0, self.done)
+            raise
         finally:
             bar.close(logs)
         self._maybe_yield(epoch, self.done - 1, logs, "epoch")

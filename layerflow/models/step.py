@@ -21,6 +21,7 @@ from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
 from layerflow.jit import singles as make_singles
+from layerflow.jit import watched
 from layerflow.losses import Loss, spread
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
@@ -197,9 +198,14 @@ class Step:
             graph = self.graph(xs, ys, ws)
             arrays = [*xs, *ys, *(ws or ())]
             types = {op: a.dtype for op, a in zip(graph.inputs, arrays, strict=True)}
-            program = self.programs[signature] = make_program(graph, types)
+            program = watched(make_program(graph, types), graph, self._advance)
+            self.programs[signature] = program
         self._latest = (signature, program)
         return program
+
+    def _advance(self, count: int) -> None:
+        """Batches that were good before one that was not."""
+        self.model.optimizer.advance(count)
 
     def _scalars(self) -> dict[str, float]:
         if self.mode != "train":

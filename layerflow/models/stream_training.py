@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import config
 from layerflow.callbacks import CallbackList, History, ProgressBar, verbosity
 from layerflow.errors import ArgumentError, DataError
 from layerflow.models import data_checks, measuring
@@ -44,6 +45,7 @@ class StreamTraining(Trainable):
         validation_batch_size: int = 32,
         validation_freq: Any = 1,
         yield_every: str | float = "auto",
+        check_numerics: bool | None = None,
     ) -> History:
         """Train on a dataset of batches.
 
@@ -68,7 +70,7 @@ class StreamTraining(Trainable):
         feed = self._stream_feed(dataset, "fit_dataset", "batches_per_epoch", steps, class_weight, settings)
         size = positive("validation_batch_size", validation_batch_size)
         validation = self._validation_feed(validation_data, validation_batches, "validation_batches", size, settings)
-        return self._train(Loop(self, feed, settings, callbacks, validation, validation_data))
+        return self._train(Loop(self, feed, settings, callbacks, validation, validation_data), check_numerics)
 
     @accepts_camel_case
     def evaluate_dataset(
@@ -97,7 +99,7 @@ class StreamTraining(Trainable):
 
     # --- what fit, evaluate and predict share with these ----------------------
 
-    def _train(self, loop: Loop) -> History:
+    def _train(self, loop: Loop, check_numerics: bool | None = None) -> History:
         """Trains with this loop, unless another one is running."""
         if self._fitting:
             raise RuntimeError(f'model "{self.name}": another fit of this model is running; wait until it returns.')
@@ -105,7 +107,8 @@ class StreamTraining(Trainable):
         try:
             if self._cancelled:
                 loop.cancel()
-            return loop.run()
+            with config.numerics_checked(check_numerics):
+                return loop.run()
         finally:
             self._fitting, self._loop = False, None
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layerflow import config
 from layerflow.callbacks import History, Logs
 from layerflow.errors import ModelError
 from layerflow.graph.tensor import Tensor, wrap
@@ -94,7 +95,7 @@ class Trainable(Compiled):
         """Drop the steps if what they were made from has changed."""
         if self._disposed:
             raise ModelError(f'model "{self.name}" was disposed of; its weights are gone. Build or load it again.')
-        signature = tuple((id(weight), weight.trainable) for weight in self.weights)
+        signature = (config.check_numerics(), *((id(weight), weight.trainable) for weight in self.weights))
         trained = tuple(id(weight) for weight in self.trainable_weights)
         settings = (signature, trained, self.optimizer and self.optimizer.version)
         if self._steps is None or settings != self._steps_signature:

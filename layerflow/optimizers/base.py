@@ -11,7 +11,7 @@ import numpy as np
 
 from layerflow import registry
 from layerflow.errors import ArgumentError, ShapeError
-from layerflow.graph import execution, ops
+from layerflow.graph import closures, execution, ops
 from layerflow.graph.variable import Variable, changed
 from layerflow.optimizers import common, schedules
 from layerflow.optimizers.gradients import paired
@@ -218,14 +218,14 @@ class Optimizer(registry.Configurable):
             return_cost: whether to return the loss (before the step).
             var_list: the variables to change; by default all trainable ones that `f` uses.
         """
-        cost = execution.minimize(self, f, var_list)
+        cost = closures.minimize(self, f, var_list)
         return cost if return_cost else None
 
     def compute_gradients(
         self, f: Callable[[], Any], var_list: Sequence[Variable] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """(value of f(), {variable name: gradient}); `apply_gradients` takes the dict."""
-        value, gradients = execution.gradients_of(f, var_list)
+        value, gradients = closures.gradients_of(f, var_list)
         self._named.update({v.name: v for v in gradients})
         return value, {v.name: g for v, g in gradients.items()}
 

@@ -115,8 +115,11 @@ def train(model, train_split, test_split, batches):
             verbose=0,
         )
         assert ("val_acc" in info.history) == (validation_data is not None)
-        losses.append(info.history["loss"][0])
-        accuracies.append(info.history["acc"][0])
+        loss = info.history["loss"][0]
+        accuracy = info.history["acc"][0]
+        print("LOSS: ", loss, "ACCURACY: ", accuracy)
+        losses.append(loss)
+        accuracies.append(accuracy)
         tested += info.history.get("val_acc", [])
     return losses, accuracies, tested
 
@@ -135,8 +138,11 @@ def test_small_network(fresh_names):
     assert [w.name for w in model.weights][:2] == ["conv2d_Conv2D1/kernel", "conv2d_Conv2D1/bias"]
 
 
-def test_small_network_learns_batch_by_batch():
+def test_small_network_learns_batch_by_batch(capsys):
     losses, accuracies, tested = train(small_network(), *digits.load(), 44)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"LOSS:  {losses[0]} ACCURACY:  {accuracies[0]}"
+    assert len(lines) == 44
     assert np.mean(losses[:3]) > 1.8
     assert np.mean(losses[-8:]) < 0.8
     assert np.mean(accuracies[-8:]) > 0.7

@@ -1,4 +1,7 @@
-"""The examples of the guide "Models and layers", in Python spelling, with the outputs printed there."""
+"""The examples of the guide "Models and layers", in Python spelling, with the outputs printed there.
+
+Its Portuguese twin, models_and_layers.pt.md, has the same code blocks (see test_blocks.py): this is its test, too.
+"""
 
 import numpy as np
 import pytest

@@ -16,12 +16,27 @@ def make_model():
     )
 
 
-def test_weights_by_name(fresh_names):
-    assert [f"{w.name} {list(w.shape)}" for w in make_model().weights] == [
+def test_weights_by_name(fresh_names, capsys):
+    for w in make_model().weights:
+        print(w.name, list(w.shape))
+    assert capsys.readouterr().out.splitlines() == [
         "dense_Dense1/kernel [784, 32]",
         "dense_Dense1/bias [32]",
         "dense_Dense2/kernel [32, 10]",
         "dense_Dense2/bias [10]",
+    ]
+
+
+def test_summary(fresh_names):
+    lines: list[str] = []
+    make_model().summary(print_fn=lines.append)
+    assert [" ".join(line.split()) for line in lines if not set(line) <= set("_=")] == [
+        "Layer (type) Output shape Param #",
+        "dense_Dense1 (Dense) [null,32] 25120",
+        "dense_Dense2 (Dense) [null,10] 330",
+        "Total params: 25450",
+        "Trainable params: 25450",
+        "Non-trainable params: 0",
     ]
 
 

@@ -100,6 +100,8 @@ CASES = [
     case("where", lambda a, b: ops.where(a > 0.2, a * b, b), A, A),
     case("cast", lambda a: ops.cast(ops.cast(a * 10, np.int32), np.float32), A, gradient=False),
     case("stop_gradient", lambda a: a * 2 + ops.stop_gradient(a * 0), A),
+    case("bitwise_and", lambda a: ops.bitwise_and(ops.cast(ops.abs(a) * 1000, np.int32), 77), A, gradient=False),
+    case("with_gradient", lambda a: ops.with_gradient(ops.square(a), [a], lambda g: [g * 2 * a]), A),
     case("right_shift", lambda a: rnd.right_shift(ops.cast(ops.abs(a) * 1000, np.uint32), 3), A, gradient=False),
     case("bitwise_xor", lambda a: rnd.bitwise_xor(ops.cast(ops.abs(a) * 1000, np.uint32), 77), A, gradient=False),
     # --- reduce: last axis short and long, another axis, several, all

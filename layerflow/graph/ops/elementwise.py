@@ -326,6 +326,11 @@ def logical_not(x):
     return np.logical_not(x)
 
 
+@elementwise()
+def bitwise_and(a, b):
+    return a & b
+
+
 @elementwise(numpy=np.isnan, dtype=bool)
 def isnan(x):
     return x != x

@@ -80,12 +80,22 @@ def _(g, y, x, begin, size, step):
             g = flip(g, axis)
             widths.append((0, 0))
         elif s != 1:
-            raise ShapeError(
-                f"the gradient of a slice with step {s} is not supported; reshape and take a part instead."
-            )
+            g, begin = _spread(g, axis, b, shapes.static(n), s)
+            widths.append((begin, shapes.static(full) - begin - shapes.static(_shape(g)[axis])))
         else:
             widths.append((b, 0) if n == full else (b, full - n - b))
     return pad(g, widths) if builtins.any(w != (0, 0) for w in widths) else g
+
+
+def _spread(g: Any, axis: int, begin: int, count: int, step: int) -> tuple[Any, int]:
+    """`g` with step - 1 zeros between its elements along `axis`, and where its first one belongs."""
+    if step < 0:
+        g, begin, step = flip(g, axis), begin + (count - 1) * step, -step
+    shape = _shape(g)
+    apart = pad(expand_dims(g, axis + 1), [(0, 0)] * (axis + 1) + [(0, step - 1)] + [(0, 0)] * (len(shape) - axis - 1))
+    apart = reshape(apart, [*shape[:axis], count * step, *shape[axis + 1 :]])
+    whole = (count - 1) * step + 1 if count else 0
+    return slice_(apart, [0] * len(shape), [*shape[:axis], whole, *shape[axis + 1 :]]), begin
 
 
 @pad_p.vjp

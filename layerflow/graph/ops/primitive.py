@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +14,13 @@ import numpy as np
 
 from layerflow import config
 from layerflow.errors import ShapeError, TraceError
-from layerflow.graph import shapes, symbolic
+from layerflow.graph import numerics, shapes, symbolic
 from layerflow.graph.symbolic import CONSTANT, INPUT, LITERAL, NUMPY_OPS, Kind, Op, SymbolicTensor
-from layerflow.graph.tensor import wrap
+from layerflow.graph.tensor import DisposedTensor, wrap
 from layerflow.graph.variable import Variable
 
 PRIMITIVES: dict[str, Primitive] = {}
+CHECKED = (Kind.MAP, Kind.REDUCE, Kind.CONTRACT)  # moves take in infinities on purpose, as padding
 SCALARS = (bool, int, float, np.bool_)
 
 
@@ -57,6 +59,8 @@ class Primitive:
         if not any(map(symbolic.is_symbolic, operands)):
             return self.run(concrete(operands, self.kind is Kind.MAP), attrs)
         ops = as_ops(operands, unify=self.kind is Kind.MAP or self.kind is Kind.CONTRACT)
+        if self.kind is Kind.MAP and self.name != "where":
+            ops = _numbers_beside_truth(ops)
         shape = (
             self.shape_rule(*[op.shape for op in ops], **attrs)
             if self.shape_rule
@@ -70,7 +74,10 @@ class Primitive:
 
     def run(self, arrays: Sequence[np.ndarray], attrs: dict[str, Any]) -> Any:
         with np.errstate(all="ignore"):
-            return wrap(self.kernel(*arrays, **attrs))
+            result = self.kernel(*arrays, **attrs)
+        if config.check_numerics() and self.kind in CHECKED and self.name != "where":
+            numerics.check(self.name, arrays, result)
+        return wrap(result)
 
 
 class MapPrimitive(Primitive):
@@ -136,6 +143,9 @@ def numpy_op(*functions: Any) -> Callable[[Callable], Callable]:
 def concrete(operands: Sequence[Any], unify: bool) -> list[np.ndarray]:
     """Arrays of the operands; with `unify` of one type (conditions apart), Python scalars taking the arrays' type."""
     values = [o.value if isinstance(o, Variable) else o for o in operands]
+    for v in values:
+        if type(v) is DisposedTensor:
+            v.shape  # noqa: B018 (raises)
     arrays = [v for v in values if not isinstance(v, SCALARS)]
     arrays = [np.asarray(v) if not isinstance(v, (list, tuple)) else np.asarray(v, weak_dtype(v)) for v in arrays]
     if not arrays:
@@ -164,15 +174,33 @@ def scalar_dtype(dtype: np.dtype, scalars: Sequence[Any]) -> np.dtype:
     return dtype
 
 
+def _numbers_beside_truth(ops: list[Op]) -> list[Op]:
+    """Truth values as numbers, where they meet numbers."""
+    numbers = [op.dtype for op in ops if op.dtype.kind != "b"]
+    if not numbers or len(numbers) == len(ops):
+        return ops
+    return [convert(op, promote(numbers)) if op.dtype.kind == "b" else op for op in ops]
+
+
 def literal(value: Any, dtype: Any) -> Op:
     """A typed scalar of the code."""
     dtype = np.dtype(dtype)
     value = bool(value) if dtype.kind == "b" else float(value) if dtype.kind == "f" else int(value)
-    return symbolic.intern(LITERAL, (), {"value": value}, (), dtype)
+    attrs = {"value": value}
+    if value == 0 and math.copysign(1.0, value) < 0:
+        attrs["negative"] = True  # equal to 0.0 as a key, but another number
+    return symbolic.intern(LITERAL, (), attrs, (), dtype)
 
 
-def constant(array: np.ndarray) -> Op:
-    """A captured array: its values are an input of the compiled code, so new values need no new code."""
+def constant(array: np.ndarray, given: Any = None) -> Op:
+    """A captured array: its values are an input of the compiled code, so new values need no new code.
+
+    Args:
+        given: what the array was made from, if it was.
+    """
+    if symbolic.recalls():
+        captures = symbolic.current_trace.get().captures
+        return captures.constant(given if isinstance(given, np.ndarray) else array, array.shape, array.dtype)
     return Op(CONSTANT, (), {}, array.shape, array.dtype, payload=array)
 
 
@@ -190,6 +218,8 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         return value.variable_op
     if isinstance(value, SCALARS):
         return literal(value, scalar_dtype(like, [value]) if like is not None else weak_dtype(value))
+    if type(value) is DisposedTensor:
+        value.shape  # noqa: B018 (raises)
     array = np.asarray(value)
     if array.dtype == object or array.dtype.kind in "USO":
         raise ShapeError(
@@ -200,9 +230,9 @@ def as_op(value: Any, like: np.dtype | None = None) -> Op:
         array = array.astype(like, copy=False)
     elif array.dtype == np.float64 or not isinstance(value, (np.ndarray, np.generic)):
         array = array.astype(weak_dtype(array), copy=False)
-    if array.ndim == 0:
+    if array.ndim == 0 and not (symbolic.recalls() and isinstance(value, np.ndarray)):
         return literal(array[()], array.dtype)
-    return constant(array)
+    return constant(array, value)
 
 
 def as_ops(operands: Sequence[Any], unify: bool) -> list[Op]:

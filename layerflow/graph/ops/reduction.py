@@ -27,6 +27,9 @@ class Reduction(Primitive):
     def __call__(self, x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
         shape = shape_of(x)
         axes = shapes.normalize_axes(axis, len(shape))
+        dtype = dtype_of(x)
+        if self.combine in ("add", "multiply") and (dtype.kind == "b" or (dtype.kind in "iu" and dtype.itemsize < 4)):
+            x = e.cast(x, np.int32)  # truth values are counted, and small integers would overflow
         y = self.bind([x], axes=axes) if axes else e.stop_gradient(x) if not symbolic.is_symbolic(x) else x
         return movement.reshape(y, shapes.reduced(shape, axes, keepdims=True)) if keepdims else y
 
@@ -36,8 +39,12 @@ def shape_of(x: Any) -> shapes.Shape:
     return as_op(x).shape if symbolic.is_symbolic(x) else np.shape(x)
 
 
+def dtype_of(x: Any) -> np.dtype:
+    return as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
+
+
 def _sum(x, axes):
-    return np.sum(x, axis=axes, dtype=x.dtype if x.dtype.kind == "f" else None)
+    return np.sum(x, axis=axes, dtype=x.dtype)
 
 
 def _max(x, axes):
@@ -79,7 +86,12 @@ min_.vjp(_extremum_rule)
 
 @prod.vjp
 def _(g, y, x, axes):
-    return _expand(g, x, axes) * _expand(y, x, axes) / x
+    # With one zero among the factors only that one has a gradient, the product of the others; with more none has.
+    zero = e.equal(x, 0)
+    zeros = sum_(e.cast(zero, np.int32), axes, keepdims=True)
+    others = prod(e.where(zero, 1, x), axes, keepdims=True)
+    without = e.where(e.equal(zeros, 0), _expand(y, x, axes) / e.where(zero, 1, x), 0)
+    return _expand(g, x, axes) * e.where(e.logical_and(zero, e.equal(zeros, 1)), others, without)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -92,8 +104,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def as_float(x: Any) -> Any:
     """`x`, with integers and booleans cast to float32."""
-    dtype = as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
-    return x if dtype.kind == "f" else e.cast(x, np.float32)
+    return x if dtype_of(x).kind == "f" else e.cast(x, np.float32)
 
 
 def variance(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -105,17 +116,19 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return e.sqrt(variance(x, axis, keepdims))
 
 
+def _truth(x: Any) -> Any:
+    """1 where x is true (or not 0), else 0."""
+    return e.cast(x if dtype_of(x).kind == "b" else e.not_equal(x, 0), np.int32)
+
+
 def any_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return e.not_equal(max_(e.cast(_truth(x), np.int32), axis, keepdims), 0)
+    """Whether any element along the axes is true, or not 0."""
+    return e.not_equal(max_(_truth(x), axis, keepdims), 0)
 
 
 def all_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return e.not_equal(min_(e.cast(_truth(x), np.int32), axis, keepdims), 0)
-
-
-def _truth(x: Any) -> Any:
-    dtype = as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
-    return x if dtype.kind == "b" else e.not_equal(x, 0)
+    """Whether all elements along the axes are true, or not 0."""
+    return e.not_equal(min_(_truth(x), axis, keepdims), 0)
 
 
 def _first_equal(x: Any, best: Any, axis: int, keepdims: bool) -> Any:
