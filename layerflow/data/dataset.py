@@ -189,9 +189,11 @@ class Dataset:
         iterations = itertools.count()
 
         def draw() -> np.random.Generator:
-            again = next(iterations) if reshuffle_each_iteration else 0
-            # A generator of its own also without a seed: a thread that draws from it disturbs nobody else's numbers.
-            return np.random.default_rng([int(random.generator().integers(2**32)) if seed is None else seed, again])
+            if seed is None:
+                # A generator of its own: a thread that draws from it disturbs nobody else's numbers.  Made of one draw
+                # alone, so that a training that goes on in another process gets the same order.
+                return np.random.default_rng(int(random.generator().integers(2**32)))
+            return np.random.default_rng([seed, next(iterations) if reshuffle_each_iteration else 0])
 
         if self._rows is not None:
             return Dataset.of_rows(self._rows.changed(lambda rows: blocks.shuffled(rows, window, draw())), self.size)
