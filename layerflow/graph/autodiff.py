@@ -9,6 +9,7 @@ from layerflow import config
 from layerflow.errors import TraceError
 from layerflow.graph import ops, symbolic
 from layerflow.graph.ir import topological
+from layerflow.graph.ops.loop_gradient import PULLBACK
 from layerflow.graph.ops.movement import unbroadcast
 from layerflow.graph.ops.primitive import as_op
 from layerflow.graph.symbolic import Kind, Op, SymbolicTensor
@@ -20,13 +21,19 @@ def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTenso
     An x that `y` does not depend on differentiably gets None.
     """
     target = as_op(y)
-    wanted = [as_op(x) for x in xs]
     if target.dtype.kind != "f":
         raise TraceError(f"the gradient of a value of dtype {target.dtype} is not defined; it must be a float.")
-    order = topological([target])
-    needed = _depends_on(order, set(wanted))
     start = ops.broadcast_to(ops.ones_like(SymbolicTensor(target)), target.shape) if seed is None else seed
-    cotangents: dict[Op, SymbolicTensor] = {target: start}
+    return pullback([(target, start)], [as_op(x) for x in xs])
+
+
+def pullback(targets: Sequence[tuple[Op, SymbolicTensor]], wanted: Sequence[Op]) -> list[SymbolicTensor | None]:
+    """Cotangents of `wanted`, given those of several values."""
+    order = topological([op for op, _ in targets])
+    needed = _depends_on(order, set(wanted))
+    cotangents: dict[Op, SymbolicTensor] = {}
+    for op, g in targets:
+        cotangents[op] = cotangents[op] + g if op in cotangents else g
     known = set(order) if config.check_numerics() else None
     for op in reversed(order):
         if op not in needed or op not in cotangents or not op.inputs:
@@ -34,8 +41,12 @@ def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTenso
         with symbolic.layer_scope(op.layer):
             _visit(op, cotangents, needed)
         if known is not None:
-            _attribute([cotangents[i].op for i in op.inputs if i in cotangents], op, known)
+            made = [cotangents.get(i) for i in op.inputs]
+            _attribute([g.op for g in made if isinstance(g, SymbolicTensor)], op, known)
     return [cotangents.get(op) for op in wanted]
+
+
+PULLBACK.append(pullback)
 
 
 def _attribute(made: Sequence[Op], forward: Op, known: set[Op]) -> None:

@@ -85,7 +85,7 @@ def origin(ops: Sequence[Op], roots: Iterable[Op], values: Mapping[Op, np.ndarra
 
     Infinities that reach no root, such as the padding of a maximum, are left alone.
     """
-    bad = {op for op in ops if op.primitive is not LITERAL and is_bad(values[op])}
+    bad = {op for op in ops if op.primitive is not LITERAL and op.name != "loop" and is_bad(values[op])}
     for root in roots:
         if root not in bad:
             continue
@@ -124,7 +124,8 @@ def explain(
         return NumericsError(f"{_leaf(op)} holds {counted(values[op])} before anything is computed.", op.name)
 
     forward = _needed(outputs[:1])
-    inputs = _inputs([values[i] for i in op.inputs])
+    sources = op.inputs[0].inputs if op.name == "loop_part" else op.inputs
+    inputs = _inputs([values[i] for i in sources])
     made = counted(values[op])
     if op in forward:
         where = f"in layer {op.layer}: {op.name}" if op.layer else f"in the loss: {op.name}"

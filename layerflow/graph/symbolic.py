@@ -42,6 +42,7 @@ class Kind(enum.Enum):
     MOVE = "move"  # the same elements elsewhere
     INDEX = "index"  # elements chosen by integers, or integers made from positions
     COMPOSITE = "composite"  # written as other ops before it is compiled
+    LOOP = "loop"  # a graph of its own run step by step, and its results
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ def ends_part(op: Op) -> bool:
 
 def is_sample_work(op: Op) -> bool:
     """Whether `op` is computed sample by sample: it has a batch axis, or adds samples up in parts."""
+    if op.name == "loop":
+        return op.attrs["body"].is_per_sample(op.attrs["sequences"] + op.attrs["states"])
     return access.batch_of(op.shape) is not None or is_sharded(op)
 
 

@@ -6,7 +6,7 @@ import re
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
-from layerflow.jit import fusion, library, memory, native, pipeline, schedule, target, winograd_pass
+from layerflow.jit import fusion, library, memory, native, pipeline, schedule, sharing, target, winograd_pass
 from layerflow.jit.cpus import get_num_threads
 
 
@@ -30,11 +30,14 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
     names = library.kernel_names(module.kernels)
     if kernel is not None and kernel not in names:
         raise CompileError(f"there is no kernel {kernel!r}; the kernels are {', '.join(names)}.")
+    worker = sharing.carried_out_by(module.kernels, kernel) if kernel else None
+    if stage == "source" and kernel is None:
+        return f"{module.kernels}\n{module.driver}"
     if stage == "source":
-        return f"{module.kernels}\n{module.driver}" if kernel is None else source_of(module.kernels, kernel)
+        return "\n".join(source_of(module.kernels, name) for name in dict.fromkeys((kernel, worker)) if name)
     texts = library.ir_texts(module.kernels, module.driver)
     make = native.llvm_text if stage == "llvm" else native.asm_text
-    return make(texts, target.host(), kernel)
+    return make(texts, target.host(), worker)
 
 
 def source_of(kernels: str, name: str) -> str:

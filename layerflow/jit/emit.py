@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping, winograd_nests
+from layerflow.jit import copies, folds, grouping, memory, recurrence, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
@@ -18,6 +18,7 @@ from layerflow.jit.gemm import GemmNest
 from layerflow.jit.grouping import GRAIN
 from layerflow.jit.loops import INDENT
 from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
+from layerflow.jit.sharing import share
 from layerflow.jit.tiles import TileNest
 from layerflow.jit.values import (
     BATCH,
@@ -57,7 +58,7 @@ class Module:
     slots: int  # length of one thread's context table
     advance: dict[Op, int]  # buffer whose address moves from batch to batch -> slot of (base, stride)
     source_slots: dict[Op, int]  # argument that can be gathered -> slot of the caller's array
-    local_slots: dict[Op, int]  # value of a group of samples -> slot of the memory that every group uses
+    local_slots: dict[Buffer, int]  # value of a group of samples -> slot of the memory that every group uses
     work: float  # rough operations a sample (or a run), to choose the number of threads
 
 
@@ -67,14 +68,13 @@ def emit(
     """Source of every kernel and of the driver."""
     grouping.keep_local(plan, cache_bytes)
     slots = FIRST_SLOT
-    for buffer in plan.buffers.values():
+    for buffer in (*plan.buffers.values(), *(b for k in plan.kernels if k.loop for b in k.loop.inner)):
         buffer.slot = slots
         slots += 1
     by_parameter = {b.op: b for b in plan.buffers.values() if b.role == "parameter" and b.parameter is None}
     for buffer in plan.buffers.values():
         if buffer.parameter is not None:
             buffer.slot = by_parameter[buffer.parameter].slot
-    texts = [_kernel_source(plan, k, vector_bytes, registers, cache_bytes) for k in plan.kernels]
     gathered, gathers = [], []
     for op in plan.graph.inputs:
         buffer = plan.buffers[op]
@@ -87,9 +87,15 @@ def emit(
         slots += 2
     source_slots = {op: slots + at for at, op in enumerate(gathered)}
     slots += len(gathered)
-    local = [op for op, b in plan.buffers.items() if b.local]
-    local_slots = {op: slots + at for at, op in enumerate(local)}
-    slots += len(local)
+    local_slots = {b: slots + at for at, b in enumerate(memory.local_buffers(plan))}
+    slots += len(local_slots)
+
+    def write(plan: Schedule, kernel: Kernel) -> str:
+        if kernel.loop:
+            return recurrence.source(plan, kernel, local_slots, write)
+        return _kernel_source(plan, kernel, vector_bytes, registers, cache_bytes)
+
+    texts = share([write(plan, k) for k in plan.kernels])
     for op, name in zip(gathered, gathers, strict=True):
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
@@ -155,7 +161,9 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _driver(plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Op, int]) -> tuple[str, str]:
+def _driver(
+    plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Buffer, int]
+) -> tuple[str, str]:
     """The function every thread runs, and the kernel-language functions that run sample kernels group by group."""
     lines = [
         "def step(ctx, tid, threads):",
@@ -200,11 +208,10 @@ def _groups(first: str, last: str, size: int, inside: list[str]) -> list[str]:
     ]
 
 
-def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[str]:
+def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Buffer, int]) -> list[str]:
     """Statements that put the memory of one group where the kernels look for its samples."""
-    moved = [
-        (plan.buffers[op], local[op]) for k in kernels for op in k.group.stored if op in local and not is_sharded(op)
-    ]
+    stored = [plan.buffers[op] for k in kernels for op in k.group.stored if not is_sharded(op)]
+    moved = [(buffer, local[buffer]) for buffer in stored if buffer in local]
     return [
         f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {buffer.bytes_per_sample})"
         for buffer, slot in moved
@@ -212,14 +219,14 @@ def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Op, int]) -> list[
 
 
 def _sharded_sequence(
-    name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str], local: dict[Op, int]
+    name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str], local: dict[Buffer, int]
 ) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
     ends = [k for k in kernels if ends_part(k.group.anchor)]
     kernels = [k for k in kernels if k not in ends]
     sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
     lines = [f"def {name}(ctx, lo, hi):", f"    lanes({ZEROS})"]
-    lines += [f"    set_integer(ctx, {b.slot}, integer(ctx, {local[b.op]}))" for b in sums if b.local]
+    lines += [f"    set_integer(ctx, {b.slot}, integer(ctx, {local[b]}))" for b in sums if b.local]
     lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
     lines += [
         f"    rows = integer(ctx, {ROWS})",
@@ -268,7 +275,7 @@ def _phase(
     turn: int,
     body: list[str],
     groups: list[str],
-    local: dict[Op, int],
+    local: dict[Buffer, int],
 ) -> int:
     """Driver lines of one phase; returns the thread at which the next kernel of few units starts."""
     run: list[Kernel] = []
@@ -306,6 +313,9 @@ def _work(plan: Schedule) -> float:
     total = 0.0
     for kernel in plan.kernels:
         group = kernel.group
+        if kernel.loop:
+            total += kernel.loop.length * _work(kernel.loop.plan)
+            continue
         sizes = [_count(op) for op in group.members]
         total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
         total += sum(sizes)

@@ -97,8 +97,8 @@ class Executable:
         self.table[:, BARRIER_SLOT] = self.barrier.address
         base = self.arena.ctypes.data
         self.table[:, SCRATCH] = base + total + own * np.arange(self.threads)
-        for op, offset in local_offsets.items():
-            self.table[:, self.module.local_slots[op]] = self.table[:, SCRATCH] + scratch + offset
+        for buffer, offset in local_offsets.items():
+            self.table[:, self.module.local_slots[buffer]] = self.table[:, SCRATCH] + scratch + offset
         for op, offset in offsets.items():
             buffer = self.plan.buffers[op]
             step = memory.size_of(buffer, self.rows, 1) if buffer.private else 0

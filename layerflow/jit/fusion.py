@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 from layerflow.graph.ir import Graph
-from layerflow.graph.ops.primitive import MapPrimitive
-from layerflow.graph.shapes import Extent, Shape
+from layerflow.graph.ops.primitive import is_simple
+from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
 
-CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
@@ -55,18 +52,23 @@ class Group:
         return access.canonical(variables, op.shape)
 
 
-def fuse(graph: Graph) -> list[Group]:
+def fuse(graph: Graph, side_by_side: bool = False) -> list[Group]:
     """Groups in an order in which they can run.
+
+    Args:
+        graph: what is computed.
+        side_by_side: maps that read the same value go together, also if none needs the other.
 
     Raises:
         Overwritten: they would have to read values that are gone.
     """
-    return _Fusion(graph).run()
+    return _Fusion(graph, side_by_side).run()
 
 
 class _Fusion:
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, side_by_side: bool):
         self.graph = graph
+        self.side_by_side = side_by_side
         self.users = graph.users()
         self.updates = {v: p for p, v in graph.updates}
         self.material = self._material()
@@ -80,10 +82,17 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE) or op.name in (*COPIES, "scatter_add", "keep", "winograd_fold"):
+            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in (
+                *COPIES,
+                "scatter_add",
+                "keep",
+                "winograd_fold",
+            ):
                 found.add(op)
             if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
                 found.update(self._unless_leaf(op.inputs[0]))
+            if op.name == "loop":
+                found.update(i for x in op.inputs for i in self._unless_leaf(rows_of(x)))
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "scatter_add":
@@ -118,7 +127,7 @@ class _Fusion:
             ((source, at),) = access.operands(source, at, ranges)
         if source.primitive is LITERAL:
             return False
-        offset = access.dense(source.shape).offset(at)
+        offset = ranges.joined(access.dense(source.shape).offset(at))
         if any(ranges.coefficient(offset, name) is None for name in ranges.bounds):
             return False
         along = ranges.coefficient(offset, "j")
@@ -245,6 +254,8 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
+        if group.kind == "loop" or op.primitive.kind is Kind.LOOP:
+            return op.name == "loop_part" and op.inputs[0] is group.anchor
         if group.kind == "winograd_gradients":
             # Both gradients of a convolution are made from one transform of the outputs' gradient.
             first = group.anchor
@@ -283,7 +294,12 @@ class _Fusion:
         return self._meets_in_place(op, group)
 
     def _linked(self, op: Op, group: Group) -> bool:
-        return any(s in group.members for s in self.sources(op))
+        mine = self.sources(op)
+        if self.side_by_side and group.kind == "map" and op.primitive.kind is Kind.MAP:
+            mine = mine | {op}
+            if any(s.shape != () and s in self.sources(m) for m in group.members for s in mine):
+                return True
+        return any(s in group.members for s in mine)
 
     def _meets_in_place(self, op: Op, group: Group) -> bool:
         """Members are read at the very element being computed, and nothing overwritten here is read elsewhere."""
@@ -330,10 +346,21 @@ def _same_shards(op: Op, group: Group) -> bool:
     return op.inputs[0].shape == other.inputs[0].shape and op.attrs["axes"] == other.attrs["axes"]
 
 
+def rows_of(op: Op) -> Op:
+    """What is stored for a sequence [B, steps, n]: the rows [B * steps, n] that a reshape made it from, if one did."""
+    rows = op.inputs[0] if op.name == "reshape" and len(op.shape) == 3 else op
+    return (
+        rows if len(rows.shape) == 2 and rows.shape[-1] == op.shape[-1] and rows.primitive.kind is not Kind.LEAF else op
+    )
+
+
 def _new_group(op: Op) -> Group:
     kind = op.primitive.kind
     if op.name in ("winograd_kernel_gradient", "winograd_input_gradient"):
         return Group("winograd_gradients", op, op.shape, members=[op])
+    if op.name == "loop":
+        lead = next((access.batch_of(x.shape) for x in op.inputs if access.batch_of(x.shape)), None)
+        return Group("loop", op, (Dim(lead.symbol),) if lead else (), members=[op])
     if kind is Kind.CONTRACT:
         return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
     if is_sharded(op) and op.name != "winograd_fold":
@@ -346,22 +373,6 @@ def _new_group(op: Op) -> Group:
     if op.name in (*COPIES, "scatter_add", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
-
-
-@functools.cache
-def is_simple(op: Op) -> bool:
-    """Whether a map costs about one instruction."""
-    if not isinstance(op.primitive, MapPrimitive) or op.name in ("cast", "stop_gradient"):
-        return True
-    _, expression = op.primitive.expression
-    for node in ast.walk(expression):
-        if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name not in CHEAP_CALLS:
-                return False
-        if isinstance(node, ast.Div):
-            return False
-    return True
 
 
 def describe(groups: list[Group]) -> str:

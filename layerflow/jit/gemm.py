@@ -8,6 +8,7 @@ nothing); right operands must have unit stride along their last axis.
 from __future__ import annotations
 
 from layerflow.graph.shapes import Dim, Extent, static
+from layerflow.jit import index as ix
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT
 from layerflow.jit.schedule import Kernel, Schedule
@@ -17,6 +18,8 @@ from layerflow.jit.values import SCRATCH, Chunk, Level, Unvectorizable
 # Bytes: rows of the right operand further apart than this are copied side by side before they are used.
 PACK_STRIDE = 512
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
+# A sum over so many rows a sample goes through blocks of the folded axis: both operands' blocks stay in the cache.
+LONG_FOLD, BLOCK = 4, 256
 
 
 class GemmNest(TileNest):
@@ -33,6 +36,8 @@ class GemmNest(TileNest):
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
         widest = 4 if self.packs_right and registers >= 32 else 2
         self.panels = panels(static(kernel.group.domain[-1]), lanes, widest)
+        long = isinstance(self.depth, Dim) and self.depth.factor >= LONG_FOLD
+        self.block = BLOCK if self.packs_left and long else 0
         # While a panel's copy is in use: address variable, elements a step.
         self.packed_right: tuple[str, int] | None = None
         self.packed_left: str | None = None
@@ -56,12 +61,34 @@ class GemmNest(TileNest):
             else:
                 self.levels.append(Level())
                 self.kernel.units = self._most_tiles(rows)
-                if self.packs_left:
-                    self._pack_left()
-                self._all_panels("lo", "hi")
+                if self.block:
+                    self._blocks()
+                else:
+                    if self.packs_left:
+                        self._pack_left()
+                    self._all_panels("lo", "hi")
             return self.levels.pop().lines
         self.kernel.units = 0 if isinstance(domain[0], Dim) else domain[0]
         return self.outer(domain[:-2], lambda: self._all_panels("0", self.extent(rows)))
+
+    def _blocks(self) -> None:
+        """Blocks of the folded axis, one after the other; sums wait in working memory for the next one."""
+        width = sum(p.vectors * (p.loop[0] // p.loop[1] if p.loop else 1) for p in self.panels) * self.lanes
+        self.sums = (self.step * self.kernel.units * width, width)
+        where = self._scratch("packed")
+        total = self.extent(self.depth)
+        zero = f"store({where}, e, zeros({self.dtype}))"
+        self.write(f"for e in range(0, (hi - lo) * {self.step * width}, {self.lanes}):")
+        self.write(INDENT + zero)
+
+        def inside() -> None:
+            self.write(f"span = minimum({self.block}, {total} - first)")
+            self._pack_left()
+            self._all_panels("lo", "hi")
+
+        self.segment(f"for first in range(0, {total}, {self.block}):", ("first",), inside)
+
+    sums: tuple[int, int] = (0, 0)  # elements of the sums that wait, and of one row of them
 
     def _most_tiles(self, rows: int) -> int:
         """Tiles of rows: the parallel range, cut the same way for every panel."""
@@ -130,7 +157,9 @@ class GemmNest(TileNest):
         """Asks for working memory of `elements` for each folded step."""
         size = self.product.dtype.itemsize
         fixed, sampled = self.kernel.scratch
-        if isinstance(self.depth, int):
+        if self.block:
+            self.kernel.scratch = (max(fixed, (elements * self.block + self.sums[0]) * size), sampled)
+        elif isinstance(self.depth, int):
             self.kernel.scratch = (max(fixed, elements * self.depth * size), sampled)
         else:
             self.kernel.scratch = (fixed, max(sampled, elements * self.depth.factor * size))
@@ -141,15 +170,28 @@ class GemmNest(TileNest):
         self._reserve(self._left_width() + max(p.vectors for p in self.panels) * self.lanes)
         pointer, offset = self.right
         where = self._scratch("packed")
-        base = f"{self._left_width()} * {self.extent(self.depth)} + " if self._left_width() else ""
-        self.write(f"for k in range({self.extent(self.depth)}):")
+        base = f"{self._left_width()} * {self._held()} + {self.sums[0]} + " if self._left_width() else ""
+        self.write(f"for k in range({self._span()}):")
         for v, chunk in enumerate(self._chunks(panel)):
             self.chunk = chunk
             tail = "" if chunk.count is None else f", {chunk.count}"
-            value = f"load({pointer}, {self.position(offset)}{tail})"
+            value = f"load({pointer}, {self.position(self._from_block(offset))}{tail})"
             self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, {value})")
         self.chunk = None
         self.packed_right = (base, width)
+
+    def _span(self) -> str:
+        """Steps of the folded axis that are worked on at a time."""
+        return "span" if self.block else self.extent(self.depth)
+
+    def _held(self) -> str:
+        """Steps that the copies have room for."""
+        return str(self.block) if self.block else self.extent(self.depth)
+
+    def _from_block(self, offset: Index) -> Index:
+        """The offset with the step counted from the beginning of the block."""
+        c = self.ranges.coefficient(offset, "k") if self.block else 0
+        return ix.add(offset, ix.scale(ix.var("first"), c)) if c else offset
 
     def _left_width(self) -> int:
         """Elements a folded step that the copy of the left operand takes: all rows of the product."""
@@ -161,14 +203,15 @@ class GemmNest(TileNest):
         """Copies the rows of this thread's tiles, tile after tile, those of a tile side by side at each folded step."""
         pointer, offset = self.left
         where = self._scratch("packed")
-        depth, step, rows = self.extent(self.depth), self.step, static(self.group.domain[-2])
+        step, rows = self.step, static(self.group.domain[-2])
         self.write("for t in range(lo, hi):")
         self.write(f"{INDENT}i = t * {step}")
-        self.write(f"{INDENT}for k in range({depth}):")
-        row = self._row_text(offset).replace(" + m", "")
+        self.write(f"{INDENT}for k in range({self._span()}):")
+        row = self._row_text(self._from_block(offset)).replace(" + m", "")
         count = f", minimum({step}, {rows} - i)" if rows % step else f", {step}" if step != self.lanes else ""
         self.write(
-            f"{INDENT * 2}store({where}, ((t - lo) * {depth} + k) * {step}, load({pointer}, {row}{count}), {step})"
+            f"{INDENT * 2}store({where}, {self.sums[0]} + ((t - lo) * {self._held()} + k) * {step}, "
+            f"load({pointer}, {row}{count}), {step})"
         )
         self.packed_left = where
 
@@ -202,12 +245,28 @@ class GemmNest(TileNest):
         chunks = self._chunks(panel)
         self.write(f"for m in static({rows}):")
         for v in range(len(chunks)):
-            self.write(f"{INDENT}acc{v}[m] = zeros({self.dtype})")
+            start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
+            self.write(f"{INDENT}acc{v}[m] = {start}")
         self._fold(rows, chunks)
-        self._epilogue(chunks, rows, {self._row_name(): "i + m"})
+        if not self.block:
+            self._epilogue(chunks, rows, {self._row_name(): "i + m"})
+            return
+
+        def keep() -> None:
+            self.write(f"for m in static({rows}):")
+            for v in range(len(chunks)):
+                self.write(f"{INDENT}store(packed, {self._waiting(v, chunks[0])}, acc{v}[m])")
+
+        end = f"first + span == {self.extent(self.depth)}"
+        self.segment(f"if {end}:", (), lambda: self._epilogue(chunks, rows, {self._row_name(): "i + m"}))
+        self.segment("else:", (), keep)
+
+    def _waiting(self, v: int, first: Chunk) -> str:
+        """Where the sum of row i + m and vector `v` of the panel waits for the next block."""
+        return f"(i - lo * {self.step} + m) * {self.sums[1]} + {first.start} + {v * self.lanes}"
 
     def _fold(self, rows: int, chunks: list[Chunk]) -> None:
-        depth = self.extent(self.depth)
+        depth = self._span()
         if isinstance(self.depth, int):
             unroll = next(u for u in (UNROLL, 3, 2, 1) if self.depth % u == 0)
             self._steps(f"for k in range(0, {depth}, {unroll}):" if self.depth > unroll else None, unroll, rows, chunks)
@@ -247,7 +306,8 @@ class GemmNest(TileNest):
     def _left_number(self, u: int) -> tuple[str, str]:
         """(offset, address variable) of the number of row i + m at step k + u."""
         if self.packed_left is not None:
-            return f"((t - lo) * {self.extent(self.depth)} + k) * {self.step} + {u * self.step} + m", self.packed_left
+            base = f"{self.sums[0]} + ((t - lo) * {self._held()} + k) * {self.step}"
+            return f"{base} + {u * self.step} + m", self.packed_left
         pointer, offset = self.left
         return self._row_text(self._shift(offset, "k", u)), pointer
 

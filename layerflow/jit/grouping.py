@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerflow.jit import access
+from layerflow.jit import access, recurrence
 from layerflow.jit.contraction import is_sharded
 from layerflow.jit.recompute import is_again
 from layerflow.jit.schedule import Kernel, Local, Schedule
@@ -27,7 +27,7 @@ def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:
     waiting: list[Kernel] = []
     kind = None
     for kernel in run:
-        own = "images" if _is_image_work(kernel) else "rows" if kernel.group.kind == "gemm" else None
+        own = "images" if _is_image_work(kernel) else "rows" if kernel.group.kind in ("gemm", "loop") else None
         if own is None:
             waiting.append(kernel)
             continue
@@ -116,8 +116,15 @@ def keep_local(plan: Schedule, cache_bytes: int) -> None:
     for phase in plan.phases:
         for run in _runs(phase):
             for kernels in segments(plan, run):
+                group = group_size(plan, kernels, cache_bytes)
                 if any(_is_image_work(k) for k in kernels):
-                    _keep_local(plan, kernels, group_size(plan, kernels, cache_bytes))
+                    _keep_local(plan, kernels, group)
+                for at, kernel in enumerate(kernels):
+                    if kernel.loop:
+                        recurrence.keep_local(kernel, kernels[0].name, group, at)
+    for kernel in plan.kernels:
+        if kernel.loop and not kernel.samples:
+            recurrence.keep_local(kernel, kernel.name, MANY, 0)
 
 
 def _runs(phase: list[Kernel]) -> list[list[Kernel]]:

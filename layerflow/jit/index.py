@@ -109,6 +109,17 @@ class Ranges:
             return rest
         return self._opaque(f"({rest.text} % {n})", rest, n, True)
 
+    def joined(self, a: Index) -> Index:
+        """`a` with (x // n) * n * c + (x % n) * c put together again to x * c."""
+        terms = dict(a.terms)
+        for atom, c in a.terms:
+            numerator, n, is_remainder = self.parts.get(atom, (ZERO, 0, False))
+            quotient = f"({numerator.text} // {n})"
+            if is_remainder and atom in terms and terms.get(quotient) == c * n:
+                rest = Index(tuple((t, k) for t, k in terms.items() if t not in (atom, quotient)), a.const)
+                return self.joined(add(rest, scale(numerator, c)))
+        return a
+
     def _opaque(self, text: str, numerator: Index, n: int, remainder: bool) -> Index:
         top = self.largest(numerator)
         self.bounds[text] = n if remainder else (None if top is None or not n else top // n + 1)

@@ -42,9 +42,9 @@ def values_of(
     scalars: Mapping[str, float],
     rows: int = 0,
     captured: Mapping[Op, np.ndarray] | None = None,
-) -> dict[Op, np.ndarray]:
+) -> dict[Op, Any]:
     """The value of every op; nothing is written.  Arguments as `interpret`."""
-    values: dict[Op, np.ndarray] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
+    values: dict[Op, Any] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
     values.update((op, _typed(op, array)) for op, array in (captured or {}).items())
     with np.errstate(all="ignore"):
         for op in graph.ops:
@@ -67,12 +67,36 @@ def _leaf(op: Op, scalars: Mapping[str, float]) -> np.ndarray:
     return op.payload
 
 
-def _run(op: Op, values: Mapping[Op, np.ndarray], rows: int) -> np.ndarray:
+def _run(op: Op, values: Mapping[Op, Any], rows: int) -> Any:
+    if op.name == "loop":
+        return _loop(op, [values[i] for i in op.inputs], rows)
+    if op.name == "loop_part":
+        return values[op.inputs[0]][op.attrs["at"]]
     if op.name == "extent":
         return np.asarray(op.attrs["factor"] * rows, op.dtype)
     attrs = {k: known(v, rows) for k, v in op.attrs.items()}
     result = op.primitive.kernel(*[values[i] for i in op.inputs], **attrs)
     return np.asarray(result).astype(op.dtype, copy=False)
+
+
+def _loop(op: Op, operands: list[np.ndarray], rows: int) -> list[np.ndarray]:
+    """The results of a loop: the last states, and the kept values of all steps."""
+    attrs, graph = op.attrs, op.attrs["body"].graph
+    n, m, length = attrs["sequences"], attrs["states"], attrs["length"]
+    sequences, states, shared = operands[:n], operands[n : n + m], operands[n + m :]
+    kept: dict[int, list[np.ndarray]] = {}
+    for t in reversed(range(length)) if attrs["reverse"] else range(length):
+        given = [*(x[t] if x.ndim == 1 else x[:, t] for x in sequences), *states, *shared]
+        values: dict[Op, Any] = dict(zip(graph.inputs, given, strict=True))
+        for inner in graph.ops:
+            if inner not in values:
+                values[inner] = _leaf(inner, {}) if inner.primitive.kind is Kind.LEAF else _run(inner, values, rows)
+        found = [np.asarray(values[o]) for o in graph.outputs]
+        states, kept[t] = found[:m], found[m:]
+    return [
+        *states,
+        *(np.stack(column, min(1, column[0].ndim)) for column in zip(*(kept[t] for t in range(length)), strict=True)),
+    ]
 
 
 def known(value: Any, rows: int) -> Any:

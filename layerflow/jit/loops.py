@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from layerflow.graph import shapes
 from layerflow.graph.shapes import Dim, Extent
-from layerflow.graph.symbolic import Kind, Op
+from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import index as ix
 from layerflow.jit.index import Index
 from layerflow.jit.schedule import Kernel, Schedule
@@ -119,7 +119,8 @@ class MapNest(LoopNest):
 
     def members_at(self, index: tuple[Index, ...]) -> None:
         for op in self.group.members:
-            value = self.load(op, index) if op.primitive.kind is Kind.LEAF else self._make(op, index)
+            given = op.primitive.kind is Kind.LEAF and op.primitive is not LITERAL
+            value = self.load(op, index) if given else self._make(op, index)
             self.bind(op, index, value)
         for op in self.group.stored:
             value = self.value(op, index)

@@ -53,14 +53,21 @@ def size_of(buffer: Buffer, rows: int, threads: int) -> int:
 def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], int]:
     """Offsets of the temporaries and the arena's size."""
     order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
-    return _place([(life, size_of(life.buffer, rows, threads)) for life in order])
+    placed, total = _place([(life, size_of(life.buffer, rows, threads)) for life in order])
+    return {buffer.op: offset for buffer, offset in placed.items()}, total
 
 
-def allocate_local(plan: Schedule, rows: int) -> tuple[dict[Op, int], int]:
+def local_buffers(plan: Schedule) -> list[Buffer]:
+    """Values that live in a thread's own memory."""
+    inner = [b for k in plan.kernels if k.loop for b in k.loop.own]
+    return [b for b in (*plan.buffers.values(), *inner) if b.local]
+
+
+def allocate_local(plan: Schedule, rows: int) -> tuple[dict[Buffer, int], int]:
     """Offsets of the values of a group of samples in a thread's own memory, and its size; runs follow one another."""
-    offsets: dict[Op, int] = {}
+    offsets: dict[Buffer, int] = {}
     largest = 0
-    buffers = [b for b in plan.buffers.values() if b.local]
+    buffers = local_buffers(plan)
     for run in dict.fromkeys(b.local.run for b in buffers if b.local):
         found = [Life(b, b.local.first, b.local.last) for b in buffers if b.local and b.local.run == run]
         found.sort(key=lambda life: (-size_of(life.buffer, rows, 1), life.buffer.op.serial))
@@ -70,10 +77,10 @@ def allocate_local(plan: Schedule, rows: int) -> tuple[dict[Op, int], int]:
     return offsets, largest
 
 
-def _place(needs: list[tuple[Life, int]]) -> tuple[dict[Op, int], int]:
+def _place(needs: list[tuple[Life, int]]) -> tuple[dict[Buffer, int], int]:
     """Each value in turn at the lowest place that is free during its life; offsets and the size of it all."""
     placed: list[tuple[int, int, Life]] = []
-    offsets: dict[Op, int] = {}
+    offsets: dict[Buffer, int] = {}
     for life, need in needs:
         busy = sorted(
             (start, end) for start, end, other in placed if other.first <= life.last and life.first <= other.last
@@ -84,7 +91,7 @@ def _place(needs: list[tuple[Life, int]]) -> tuple[dict[Op, int], int]:
                 break
             at = max(at, end)
         placed.append((at, at + need, life))
-        offsets[life.buffer.op] = at
+        offsets[life.buffer] = at
     return offsets, max((end for _, end, _ in placed), default=0)
 
 
@@ -101,10 +108,9 @@ def describe(plan: Schedule, rows: int, threads: int) -> str:
     local, own = allocate_local(plan, rows)
     if own:
         lines.append(f"{own} bytes a thread for groups of samples")
-    for op, offset in local.items():
-        buffer = plan.buffers[op]
+    for buffer, offset in local.items():
         assert buffer.local is not None
-        extents = ",".join(map(str, op.shape))
+        extents = ",".join(map(str, buffer.op.shape))
         span = f"kernels {buffer.local.first}-{buffer.local.last} of {buffer.local.run}"
-        lines.append(f"  {offset:>10}  {size_of(buffer, rows, 1):>10} bytes  {span}  {op.name} [{extents}]")
+        lines.append(f"  {offset:>10}  {size_of(buffer, rows, 1):>10} bytes  {span}  {buffer.op.name} [{extents}]")
     return "\n".join(lines)

@@ -15,12 +15,13 @@ import numpy as np
 from layerflow import config
 from layerflow.graph.ir import Graph, verify
 from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion, library, target
+from layerflow.jit import fusion, library, recurrence, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
 from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
+from layerflow.jit.loop_passes import prepare_loops
 from layerflow.jit.overwriting import Overwritten, read_copies
 from layerflow.jit.recompute import recompute
 from layerflow.jit.shards import shard
@@ -29,6 +30,7 @@ from layerflow.jit.winograd_pass import winograd
 
 # Graph to graph, in this order; each is pure and checked when LAYERFLOW_DEBUG=1.
 GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
+    ("prepare_loops", prepare_loops),
     ("simplify", simplify),
     ("untranspose", untranspose),
     ("fold_scales", fold_scales),
@@ -38,6 +40,8 @@ GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("separate_roots", separate_roots),
     ("shard", shard),
 )
+# The same for the body of a loop, which `prepare_loops` has simplified.
+BODY_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (("separate_roots", separate_roots),)
 
 
 @dataclasses.dataclass
@@ -64,6 +68,7 @@ def lower(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> St
         current = read_copies(current, clash)
         groups = fusion.fuse(current)
     plan = scheduling.schedule(current, groups)
+    recurrence.attach(plan, BODY_PASSES)
     host = target.host()
     types = {op: np.dtype(source_types[op]) if source_types else op.dtype for op in current.inputs}
     module = emit(plan, types, host.vector_bytes, host.registers, host.l2_bytes)

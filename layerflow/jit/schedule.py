@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim
@@ -45,6 +46,7 @@ class Buffer:
     private: bool = False  # one copy a thread
     parameter: Op | None = None  # for an update: the parameter whose storage it overwrites
     local: Local | None = None  # for a value that lives while one group of samples is worked on
+    by_step: bool = False  # [batch, steps, ...] that lies in memory as [steps, batch, ...]
 
     @property
     def elements(self) -> int:
@@ -75,6 +77,7 @@ class Kernel:
     units: int = 1
     scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
     reads: set[Op] = dataclasses.field(default_factory=set)
+    loop: Any = None  # of a loop kernel: recurrence.Loop
 
 
 @dataclasses.dataclass(eq=False)
@@ -123,6 +126,8 @@ def _buffers(graph: Graph, groups: list[Group], updates: dict[Op, Op]) -> dict[O
                 found[op] = Buffer(op, found[parameter].layout, "parameter", parameter=parameter)
             elif op in graph.outputs:
                 found[op] = Buffer(op, access.dense(op.shape), "output")
+            elif op.name == "loop_part":
+                found[op] = Buffer(op, access.dense(op.shape), "temporary")
             else:
                 found[op] = Buffer(op, _layout(op, padded=True), "temporary")
     return found
@@ -245,6 +250,14 @@ def member_reads(
         )
 
     variables = group.variables(ranges)
+    if group.kind == "loop":
+        if member is not group.anchor:
+            return []
+        unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+        lead = [variables[:1] if access.batch_of(x.shape) is not None else unknown[:1] for x in member.inputs]
+        return [
+            p for x, at in zip(member.inputs, lead, strict=True) for p in expand(x, (*at, *unknown[1:])[: len(x.shape)])
+        ]
     if member.primitive.kind is Kind.CONTRACT:
         found = contraction(member, variables, ranges)
         return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]
@@ -274,13 +287,22 @@ def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> st
     for at, phase in enumerate(plan.phases):
         lines.append(f"phase {at}")
         for kernel in phase:
-            span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
-            lines.append(f"  {kernel.name}: {span}")
-            lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
-            names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
-            lines.append(f"    reads  {', '.join(names)}")
-            lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")
+            lines += _described(plan, kernel, explain)
     return "\n".join(lines)
+
+
+def _described(plan: Schedule, kernel: Kernel, explain: Callable[[Op], str]) -> list[str]:
+    span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
+    lines = [f"  {kernel.name}: {span}"]
+    lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
+    names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
+    lines.append(f"    reads  {', '.join(names)}")
+    lines.append(f"    writes {', '.join(_name(op, plan) for op in kernel.group.stored)}")
+    if kernel.loop:
+        lines.append(f"    {kernel.loop.length} steps{', from the last to the first' * kernel.loop.reverse}")
+        for inside in kernel.loop.plan.kernels:
+            lines += [f"    {line}" for line in _described(kernel.loop.plan, inside, explain)]
+    return lines
 
 
 def _name(op: Op, plan: Schedule) -> str:

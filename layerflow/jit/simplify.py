@@ -146,6 +146,39 @@ def algebra(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     return None
 
 
+def concatenate_pads(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """A sum of parts, each put between zeros so that together they fill an axis, is their concatenation: the gradient
+    of something cut into slices."""
+    if op.name != "add" or any(x.name not in ("pad", "add") or x.shape != op.shape for x in inputs):
+        return None
+    parts: list[tuple[int, Op]] = []
+    axes: set[int] = set()
+    stack = list(inputs)
+    while stack:
+        x = stack.pop()
+        if x.name == "add" and all(i.shape == op.shape for i in x.inputs):
+            stack += x.inputs
+        elif x.name == "pad" and x.attrs["value"] == 0.0:
+            wide = [axis for axis, widths in enumerate(x.attrs["widths"]) if widths != (0, 0)]
+            axes.update(wide)
+            parts.append((x.attrs["widths"][wide[0]][0] if wide else 0, x.inputs[0]))
+        else:
+            return None
+    if len(axes) != 1:
+        return None
+    (axis,) = axes
+    parts.sort(key=lambda part: part[0])
+    ends = [0]
+    for begin, x in parts:
+        extent = x.shape[axis]
+        if begin != ends[-1] or not isinstance(extent, int):
+            return None
+        ends.append(begin + extent)
+    if ends[-1] != op.shape[axis]:
+        return None
+    return ops.concatenate([SymbolicTensor(x) for _, x in parts], axis).op
+
+
 def narrow_broadcasts(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     """A map broadcasts its operands by itself: an explicit broadcast under it goes if the shape stays."""
     if op.primitive.kind is not Kind.MAP:
@@ -200,6 +233,24 @@ def map_before_merging(op: Op, inputs: tuple[Op, ...]) -> Op | None:
     )
     new = intern(op.primitive, wide, op.attrs, source.shape, op.dtype)
     return ops.reshape(SymbolicTensor(rebuild(new, wide)), op.shape).op
+
+
+def map_before_splitting(op: Op, inputs: tuple[Op, ...]) -> Op | None:
+    """A map of images (or sequences) that a reshape made from rows is a map of the rows, reshaped afterwards: it can
+    then follow the product that the rows come from."""
+    if op.primitive.kind is not Kind.MAP or len(op.shape) < 3 or batch_of(op.shape) is None:
+        return None
+    split = [x for x in inputs if x.name == "reshape" and x.shape == op.shape and len(x.inputs[0].shape) == 2]
+    if not split or split[0].inputs[0].primitive.kind is not Kind.CONTRACT:
+        return None
+    rows = split[0].inputs[0]
+    if rows.shape[-1] != op.shape[-1] or any(x.shape not in ((), op.shape[-1:]) for x in inputs if x not in split):
+        return None
+    narrow = tuple(x.inputs[0] if x in split else x for x in inputs)
+    if any(x.shape != rows.shape for x in narrow if len(x.shape) == 2):
+        return None
+    new = intern(op.primitive, narrow, op.attrs, rows.shape, op.dtype)
+    return ops.reshape(SymbolicTensor(rebuild(new, narrow)), op.shape).op
 
 
 def sum_before_merging(op: Op, inputs: tuple[Op, ...]) -> Op | None:
@@ -258,9 +309,11 @@ RULES: Sequence[Rule] = (
     merge_moves,
     fold_constants,
     algebra,
+    concatenate_pads,
     narrow_broadcasts,
     scale_after_sum,
     map_before_merging,
+    map_before_splitting,
     sum_before_merging,
     single_axis_reductions,
     absorb_transposes,

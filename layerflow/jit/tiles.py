@@ -83,7 +83,7 @@ class TileNest(LoopNest):
         buffer = self.plan.buffers[op]
         if op.dtype != self.product.dtype:
             raise Unvectorizable(f"product of {op.dtype}")
-        return self.pointer(buffer), buffer.layout.offset(index)
+        return self.pointer(buffer), self.ranges.joined(buffer.layout.offset(index))
 
     def _chunks(self, panel: Panel) -> list[Chunk]:
         """The vectors of a panel."""

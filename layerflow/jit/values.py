@@ -197,7 +197,7 @@ class Writer:
 
     def load(self, op: Op, index: tuple[Index, ...]) -> Value:
         buffer = self.plan.buffers[op]
-        offset = buffer.layout.offset(index)
+        offset = self.ranges.joined(buffer.layout.offset(index))
         pointer = self.pointer(buffer)
         level, vector = self.level_of(offset), self.is_vector(offset)
         if vector and self.ranges.coefficient(offset, "j") != 1:

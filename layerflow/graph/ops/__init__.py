@@ -114,6 +114,7 @@ from layerflow.graph.ops.elementwise import (
 from layerflow.graph.ops.filling import full_like, ones_like, zeros_like
 from layerflow.graph.ops.indexing import arange, gather, one_hot, scatter_add
 from layerflow.graph.ops.indexing import extent_along as extent
+from layerflow.graph.ops.loop import scan
 from layerflow.graph.ops.movement import (
     broadcast_to,
     concatenate,

@@ -22,6 +22,7 @@ from layerflow.graph.variable import Variable
 PRIMITIVES: dict[str, Primitive] = {}
 CHECKED = (Kind.MAP, Kind.REDUCE, Kind.CONTRACT)  # moves take in infinities on purpose, as padding
 SCALARS = (bool, int, float, np.bool_)
+CHEAP_CALLS = {"maximum", "minimum", "abs", "where", "logical_and", "logical_or", "logical_not", "rint", "floor"}
 
 
 def promote(dtypes: Sequence[np.dtype]) -> np.dtype:
@@ -102,6 +103,22 @@ class MapPrimitive(Primitive):
         if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
             raise TraceError(f"the kernel of {self.name!r} must be a single return expression.")
         return [a.arg for a in tree.args.args], body[0].value
+
+
+@functools.cache
+def is_simple(op: Op) -> bool:
+    """Whether a map costs about one instruction."""
+    if not isinstance(op.primitive, MapPrimitive) or op.name in ("cast", "stop_gradient"):
+        return True
+    _, expression = op.primitive.expression
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name not in CHEAP_CALLS:
+                return False
+        if isinstance(node, ast.Div):
+            return False
+    return True
 
 
 class Composite(Primitive):

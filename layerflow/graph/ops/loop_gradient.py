@@ -1,0 +1,202 @@
+"""The gradient of a loop: a loop in the other direction over values that the forward loop keeps.
+
+Sums over steps and samples (gradients of weights) are taken out of it and made at once from stacked operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from layerflow.graph.ir import Graph, substitute, topological
+from layerflow.graph.ops import movement
+from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
+from layerflow.graph.ops.primitive import as_op, is_simple
+from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor
+
+PULLBACK: list[Callable[..., list[SymbolicTensor | None]]] = []  # autodiff is above ops; it puts its function here
+
+
+def _part_rule(g: Any, y: Any, loop: Any, at: int) -> Parts:
+    return Parts({at: g})
+
+
+def _loop_rule(g: Parts, y: SymbolicTensor, *operands: SymbolicTensor, **attrs: Any) -> tuple[Any, ...]:
+    return _Backward(y.op, dict(g.cotangents)).results()
+
+
+part_p.rule, loop_p.rule = _part_rule, _loop_rule
+
+
+class _Backward:
+    """The backward loop of one loop."""
+
+    def __init__(self, loop: Op, cotangents: dict[int, SymbolicTensor]):
+        self.loop, self.cotangents = loop, cotangents
+        self.body: Graph = loop.attrs["body"].graph
+        n, m = loop.attrs["sequences"], loop.attrs["states"]
+        self.n, self.m = n, m
+        inputs = self.body.inputs
+        self.slices, self.before, self.shared = inputs[:n], inputs[n : n + m], inputs[n + m :]
+        self.outer = dict(zip(inputs, loop.inputs, strict=True))
+        # What each sum over steps and samples needs of the steps, and what the backward steps need of the forward ones.
+        self.stacked: dict[Op, None] = {}
+        self.kept: dict[Op, None] = {}
+
+    def results(self) -> tuple[Any, ...]:
+        """Cotangents of the loop's operands."""
+        carried = [at for at in range(self.m) if self.before[at].dtype.kind == "f"]
+        seeds = {at: self._arriving(at, "state") for at in carried}
+        given = {at: self._arriving(at, "value") for at in self.cotangents if at >= self.m}
+        pulled = self._pulled({**seeds, **given})
+        marks = {x.op for x in (*seeds.values(), *given.values())}
+        folds = {k: self._folds(k, pulled[k].op, marks) for k in self.shared if k in pulled}
+        samples = [k for k, found in folds.items() if found is None]
+        sums = {k: self._sum(pulled[k].op, found) for k, found in folds.items() if found is not None}
+        add = {k: SymbolicTensor(body_input(k, f"gsum{i}")) for i, k in enumerate(samples)}
+        new = [pulled[self.before[at]].op if self.before[at] in pulled else _zeros(self.before[at]) for at in carried]
+        new += [(add[k] + pulled[k]).op for k in samples]
+        wanted = [x for x in self.slices if x in pulled]
+        values = [pulled[x].op for x in wanted]
+        moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
+        roots = [*new, *values, *moving]
+        self._keep(roots, marks)
+        self._keep([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
+        return self._assembled(roots, seeds, given, add, wanted, values, moving, sums)
+
+    def _arriving(self, at: int, what: str) -> SymbolicTensor:
+        """The symbol for the cotangent of an output of one step."""
+        return SymbolicTensor(body_input(self.body.outputs[at], f"g{what}{at}"))
+
+    def _pulled(self, seeds: Mapping[int, SymbolicTensor]) -> dict[Op, SymbolicTensor]:
+        """Cotangents of the body's inputs in terms of the step's values and of the cotangents that arrive."""
+        targets = [(self.body.outputs[at], seed) for at, seed in seeds.items()]
+        sources = [x for x in self.body.inputs if x.dtype.kind == "f"]
+        found = PULLBACK[0](targets, sources)
+        return {x: _spread(g, x.shape) for x, g in zip(sources, found, strict=True) if g is not None}
+
+    # --- sums over steps -----------------------------------------------------
+
+    def _sum(self, gradient: Op, folds: Sequence[Op]) -> Callable[[Callable[[Op], Op]], Op]:
+        """How the gradient of something that all steps share is made outside, from operands stacked over the steps."""
+        for fold in folds:
+            for operand in fold.inputs:
+                if is_sampled(operand.shape):
+                    self.stacked[_unmerged(operand).op] = None
+
+        def outside(stack: Callable[[Op], Op]) -> Op:
+            replaced: dict[Op, Op] = {k: self.outer[k] for k in self.shared}
+            for fold in folds:
+                operands = tuple(
+                    _merged(stack(_unmerged(x).op), x.shape)
+                    if is_sampled(x.shape)
+                    else substitute([x], replaced, rebuild)[0]
+                    for x in fold.inputs
+                )
+                replaced[fold] = rebuild(fold, operands)
+            return substitute([gradient], replaced, rebuild)[0]
+
+        return outside
+
+    def _folds(self, shared: Op, gradient: Op, marks: set[Op]) -> list[Op] | None:
+        """The sums over samples that a gradient is made of; None if it has to be added up step by step."""
+        if is_sampled(shared.shape):
+            return None
+        found: dict[Op, None] = {}
+        stack = [gradient]
+        while stack:
+            op = stack.pop()
+            if any(is_sampled(i.shape) for i in op.inputs):
+                if op.primitive.kind not in (Kind.CONTRACT, Kind.REDUCE):
+                    return None
+                found[op] = None
+            elif op in marks or op in self.slices or op in self.before:
+                return None
+            else:
+                stack.extend(op.inputs)
+        return sorted(found, key=lambda op: op.serial)
+
+    # --- what is kept --------------------------------------------------------
+
+    def _keep(self, roots: Sequence[Op], marks: set[Op], whole: bool = False) -> None:
+        """Forward values that `roots` read: dear ones are kept, cheap ones are computed again from those."""
+        stack, seen = list(roots), set()
+        while stack:
+            op = stack.pop()
+            if op in seen or op in self.slices or op in self.shared:
+                continue
+            seen.add(op)
+            dear = op.primitive.kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op)
+            forward = not _depends(op, marks)
+            if op in self.before or (forward and (dear or whole) and self._is_inside(op)):
+                self.kept[op] = None
+            else:
+                stack.extend(op.inputs)
+
+    def _is_inside(self, op: Op) -> bool:
+        return _depends(op, {*self.slices, *self.before})
+
+    # --- putting it together -------------------------------------------------
+
+    def _assembled(self, roots, seeds, given, add, wanted, values, moving, sums) -> tuple[Any, ...]:
+        attrs = self.loop.attrs
+        graph = Graph(self.body.inputs, (*self.body.outputs, *self.kept))
+        results = loop_of(graph, self.loop.inputs, (self.n, self.m), attrs["length"], attrs["reverse"])
+        stacks = dict(zip(self.kept, (r.op for r in results[len(self.body.outputs) :]), strict=True))
+        stacks.update((x, self.outer[x]) for x in self.slices)
+        inside = {op: body_input(op, f"kept{i}") for i, op in enumerate(self.kept)}
+        outputs = substitute(roots, inside, rebuild)
+        used = {op for op in topological(outputs) if op.primitive is INPUT}
+        slices = [(x, stacks[x]) for x in self.slices if x in used]
+        slices += [(inside[op], stacks[op]) for op in self.kept if inside[op] in used]
+        length = attrs["length"]
+        for at in given:
+            whole = _spread(self.cotangents[at], stack_shape(given[at].op.shape, length))
+            slices.append((given[at].op, whole.op))
+        states = [(seeds[at].op, self._start(at)) for at in seeds]
+        states += [(add[k].op, _zeros(self.outer[k])) for k in add]
+        shared = [(k, self.outer[k]) for k in self.shared if k in used]
+        body = Graph(tuple(x for x, _ in (*slices, *states, *shared)), tuple(outputs))
+        operands = [x for _, x in (*slices, *states, *shared)]
+        done = loop_of(body, operands, (len(slices), len(states)), length, not attrs["reverse"])
+        finals = dict(zip((*(self.before[at] for at in seeds), *add), done, strict=False))
+        rest = done[len(states) :]
+        stacks.update(zip(values, (r.op for r in rest), strict=False))
+        finals.update(zip(wanted, rest, strict=False))
+        stacks.update(zip(moving, (r.op for r in rest[len(wanted) :]), strict=True))
+        finals.update((k, SymbolicTensor(outside(stacks.__getitem__))) for k, outside in sums.items())
+        return tuple(finals.get(x) for x in self.body.inputs)
+
+    def _start(self, at: int) -> Op:
+        found, like = self.cotangents.get(at), self.outer[self.before[at]]
+        return _zeros(like) if found is None else _spread(found, like.shape).op
+
+
+def _depends(op: Op, marks: set[Op]) -> bool:
+    return any(x in marks for x in topological([op]))
+
+
+def _spread(g: SymbolicTensor, shape: Shape) -> SymbolicTensor:
+    """A cotangent in the shape of its value: rules may leave it narrower, for a map to broadcast."""
+    return g if g.op.shape == shape else movement.broadcast_to(g, shape)
+
+
+def _zeros(like: Op) -> Op:
+    return movement.broadcast_to(SymbolicTensor(as_op(0.0, like.dtype)), like.shape).op
+
+
+def _unmerged(op: Op) -> SymbolicTensor:
+    """A value with one row a sample: rows [k B, ...] as [B, k, ...]."""
+    lead = op.shape[0]
+    assert isinstance(lead, Dim)
+    shape: tuple[Extent, ...] = op.shape if lead.factor == 1 else (Dim(lead.symbol), lead.factor, *op.shape[1:])
+    return SymbolicTensor(op) if lead.factor == 1 else movement.reshape(SymbolicTensor(op), shape)
+
+
+def _merged(stack: Op, shape: Shape) -> Op:
+    """A stack [B, steps, ...] with the steps among the rows, like the operand of this shape in one step."""
+    lead, steps = shape[0], stack.shape[1]
+    assert isinstance(lead, Dim)
+    assert isinstance(steps, int)
+    return movement.reshape(SymbolicTensor(stack), (Dim(lead.symbol, lead.factor * steps), *shape[1:])).op

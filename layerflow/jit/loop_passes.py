@@ -1,0 +1,104 @@
+"""Passes on loops: those that share a body become one, bodies are simplified, what does not vary leaves them."""
+
+from __future__ import annotations
+
+from layerflow.graph.ir import Graph, substitute, topological
+from layerflow.graph.ops.loop import body_input, is_number, loop_of
+from layerflow.graph.symbolic import Kind, Op, intern, layer_scope
+from layerflow.jit.simplify import simplify, untranspose
+
+FIXED = ("length", "reverse", "sequences", "states")
+
+
+def prepare_loops(graph: Graph) -> Graph:
+    """Loops in the form in which they are compiled."""
+    graph = merge_loops(graph)
+    used = _used_parts(graph)
+    memo: dict[Op, Op] = {}
+    for op in graph.ops:
+        inputs = tuple(memo[i] for i in op.inputs)
+        if op.name == "loop_part":
+            memo[op] = used[op.inputs[0]][op.attrs["at"]]
+        elif op.name == "loop":
+            _prepared(op, inputs, used[op])
+            memo[op] = op
+        else:
+            memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)
+    return graph.with_roots([memo[r] for r in graph.roots])
+
+
+def merge_loops(graph: Graph) -> Graph:
+    """A loop whose results another one computes too, because a gradient wants more of it, gives way to that one."""
+    loops = [op for op in graph.ops if op.name == "loop"]
+    largest = {op: max((other for other in loops if _covers(other, op)), key=_results) for op in loops}
+    memo: dict[Op, Op] = {}
+    for op in graph.ops:
+        inputs = tuple(memo[i] for i in op.inputs)
+        memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)
+        if op.name == "loop" and largest[op] is not op:
+            memo[op] = _rebuilt(largest[op], inputs)
+    return graph.with_roots([memo[r] for r in graph.roots])
+
+
+def _results(loop: Op) -> int:
+    return len(loop.attrs["body"].graph.outputs)
+
+
+def _covers(larger: Op, op: Op) -> bool:
+    if larger.inputs != op.inputs or any(larger.attrs[k] != op.attrs[k] for k in FIXED):
+        return False
+    mine, theirs = op.attrs["body"].graph, larger.attrs["body"].graph
+    return mine.inputs == theirs.inputs and theirs.outputs[: len(mine.outputs)] == mine.outputs
+
+
+def _rebuilt(op: Op, inputs: tuple[Op, ...]) -> Op:
+    return intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
+
+
+def _used_parts(graph: Graph) -> dict[Op, dict[int, Op]]:
+    """Loop -> the numbers of its results that somebody reads."""
+    found: dict[Op, dict[int, Op]] = {}
+    for op in graph.ops:
+        if op.name == "loop":
+            found[op] = {}
+        elif op.name == "loop_part":
+            found[op.inputs[0]][op.attrs["at"]] = op
+    return found
+
+
+def _prepared(op: Op, operands: tuple[Op, ...], parts: dict[int, Op]) -> None:
+    """Puts the results of the loop in its new form into `parts`."""
+    n, m = op.attrs["sequences"], op.attrs["states"]
+    body: Graph = op.attrs["body"].graph
+    kept = [at for at in sorted(parts) if at >= m]
+    outputs = (*body.outputs[:m], *(body.outputs[at] for at in kept))
+    body = untranspose(simplify(Graph(body.inputs, outputs)))
+    outer = dict(zip(body.inputs, operands, strict=True))
+    own = set(body.inputs[: n + m])
+    outside, inside = _hoisted(body, own, outer)
+    outputs = substitute(body.outputs, inside, _rebuilt)
+    read = set(topological(outputs))
+    sequences = [x for x in body.inputs[:n] if x in read]
+    shared = [x for x in body.inputs[n + m :] if x in read] + [x for x in inside.values() if x in read]
+    outer.update(zip(inside.values(), outside, strict=True))
+    inputs = (*sequences, *body.inputs[n : n + m], *shared)
+    with layer_scope(op.layer):
+        operands = tuple(outer[x] for x in inputs)
+        new = loop_of(
+            Graph(inputs, tuple(outputs)), operands, (len(sequences), m), op.attrs["length"], op.attrs["reverse"]
+        )
+    parts.update((at, new[at].op) for at in list(parts) if at < m)
+    parts.update((at, new[m + k].op) for k, at in enumerate(kept))
+
+
+def _hoisted(body: Graph, own: set[Op], outer: dict[Op, Op]) -> tuple[list[Op], dict[Op, Op]]:
+    """What does not vary from step to step: values outside, and what stands for them inside."""
+    varies: set[Op] = set()
+    for op in body.ops:
+        if op in own or any(i in varies for i in op.inputs):
+            varies.add(op)
+    read = [i for op in body.ops if op in varies for i in op.inputs if i not in varies]
+    read += [op for op in body.outputs if op not in varies]
+    wanted = [op for op in dict.fromkeys(read) if op.primitive.kind is not Kind.LEAF and not is_number(op)]
+    outside = substitute(wanted, outer, _rebuilt)
+    return outside, {op: body_input(op, f"hoisted{i}") for i, op in enumerate(wanted)}
