@@ -116,6 +116,10 @@ class Container(Layer):
         return [w for w in self.weights if id(w) not in trained]
 
     @property
+    def state_variables(self) -> list[Variable]:
+        return [v for layer in self.layers for v in layer.state_variables]
+
+    @property
     def losses(self) -> list[Callable[[], Any]]:
         return [loss for layer in self.layers for loss in layer.losses]
 
