@@ -106,11 +106,17 @@ def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def any_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return e.not_equal(max_(e.cast(e.not_equal(x, 0), np.int32), axis, keepdims), 0)
+    return e.not_equal(max_(e.cast(_truth(x), np.int32), axis, keepdims), 0)
 
 
 def all_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    return e.not_equal(min_(e.cast(e.not_equal(x, 0), np.int32), axis, keepdims), 0)
+    return e.not_equal(min_(e.cast(_truth(x), np.int32), axis, keepdims), 0)
+
+
+def _truth(x: Any) -> Any:
+    """True where an element is not 0; truth values are that already."""
+    dtype = as_op(x).dtype if symbolic.is_symbolic(x) else np.asarray(x).dtype
+    return x if dtype.kind == "b" else e.not_equal(x, 0)
 
 
 def _first_equal(x: Any, best: Any, axis: int, keepdims: bool) -> Any:
