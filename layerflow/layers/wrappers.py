@@ -62,6 +62,10 @@ class TimeDistributed(Wrapper):
         self.layer = layer
         self.input_spec = InputSpec(min_ndim=3, remedy="TimeDistributed takes [batch, steps, ...].")
 
+    @property
+    def vocabulary(self) -> int | None:
+        return getattr(self.layer, "vocabulary", None)
+
     def path_of(self, attribute: str, held: Any) -> str:
         return self.path  # as files of TF.js name the weights
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import DataError
+from layerflow.layers.embedding import check_vocabulary
 
 _NUMERIC = "fiub"
 
@@ -29,6 +30,7 @@ class Slot:
         dtype: floating point numbers are brought to this type; integers stay what they are.
         classes: for sparse labels, the number of classes.
         loss: name of the loss that reads it, for messages.
+        vocabulary: for an input of an embedding, how many different whole numbers that one knows.
     """
 
     owner: str
@@ -38,6 +40,12 @@ class Slot:
     dtype: np.dtype
     classes: int | None = None
     loss: str = ""
+    vocabulary: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an array of the right type and a known shape needs no other check."""
+        return self.shape is not None and None not in self.shape and self.classes is None and self.vocabulary is None
 
     @property
     def place(self) -> str:
@@ -56,6 +64,8 @@ def arrays(given: Any, slots: Sequence[Slot]) -> list[np.ndarray]:
     """
     parts = [_shaped(_numbers(part, slot), slot) for part, slot in zip(_parts(given, slots), slots, strict=True)]
     for part, slot in zip(parts, slots, strict=True):
+        if slot.vocabulary is not None:
+            check_vocabulary(part, slot.vocabulary, slot.place)
         if len(part) != len(parts[0]):
             raise DataError(
                 f'{slot.place}: {len(part)} examples arrive, but "{slots[0].name}" gets {len(parts[0])}. '

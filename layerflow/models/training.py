@@ -14,6 +14,7 @@ from layerflow.layers.base import revision
 from layerflow.models import data_checks, fitting
 from layerflow.models.compilation import Compilation, input_slots, resolve, target_slots
 from layerflow.models.fitting import Data
+from layerflow.models.stateful_step import step_of
 from layerflow.models.step import Step
 from layerflow.registry import accepts_camel_case, positive, whole
 
@@ -118,7 +119,7 @@ class Trainable:
             self._refresh_steps()
         assert self._steps is not None
         if mode not in self._steps:
-            self._steps[mode] = Step(self, mode)
+            self._steps[mode] = step_of(self, mode)
         return self._steps[mode]
 
     def _refresh_steps(self) -> None:
@@ -335,7 +336,8 @@ class Trainable:
 
     def _predict(self, x: Any, batch_size: int | None, verbose: int) -> Any:
         xs, step = data_checks.arrays(x, input_slots(self)), self.step("predict")
-        rows, size = len(xs[0]), PREDICT_ROWS if batch_size is None else positive("batch_size", batch_size)
+        rows = len(xs[0])
+        size = step.rows_at_once(PREDICT_ROWS) if batch_size is None else positive("batch_size", batch_size)
         if rows <= size:
             return _tensors(step.predict(xs))
         bar, parts = ProgressBar(verbose > 0, "Predict", rows), []
@@ -358,9 +360,8 @@ class Trainable:
         targets = target_slots(self, self._compiled_as("train_on_batch")) if mode == "train" else []
         outputs = len(targets) if mode == "train" else len(self.outputs)
         shapes = [slot.shape for slot in (*slots, *targets)]
-        floats = all(slot.dtype.kind == "f" and slot.dtype == slots[0].dtype for slot in (*slots, *targets))
-        known = all(shape is not None and None not in shape for shape in shapes)
-        if len(slots) != 1 or outputs != 1 or not known or not floats or any(slot.classes for slot in targets):
+        plain = all(s.is_plain and s.dtype.kind == "f" and s.dtype == slots[0].dtype for s in (*slots, *targets))
+        if len(slots) != 1 or outputs != 1 or not plain:
             return None
         step = self.step(mode)
         call = step.numbers if mode == "train" else step.predict
