@@ -42,6 +42,12 @@ from layerflow.layers.convolutional import (
     conv3d,
     conv3d_transpose,
 )
+from layerflow.layers.convolutional_recurrent import (
+    ConvLSTM2D,
+    ConvLSTM2DCell,
+    conv_lstm2d,
+    conv_lstm2d_cell,
+)
 from layerflow.layers.core import (
     Activation,
     Dense,
@@ -73,6 +79,10 @@ from layerflow.layers.depthwise import (
     depthwise_conv2d,
     separable_conv1d,
     separable_conv2d,
+)
+from layerflow.layers.einsum_dense import (
+    EinsumDense,
+    einsum_dense,
 )
 from layerflow.layers.embedding import (
     Embedding,

@@ -25,8 +25,6 @@ _FORMATS = "files of Keras: an issue of its own"
 # Capability -> why it is not there yet.  Nothing else makes a case skip.
 PENDING: dict[str, str] = {
     "layer.multi_head_attention": _MASKS,
-    "layer.einsum_dense": "EinsumDense",
-    "layer.conv_lstm2d": _RECURRENT,
     "layer.category_encoding": _PREPROCESSING,
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
 }
