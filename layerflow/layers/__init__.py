@@ -17,6 +17,12 @@ from layerflow.layers.advanced_activations import (
     softmax,
     thresholded_relu,
 )
+from layerflow.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    additive_attention,
+    attention,
+)
 from layerflow.layers.base import Layer
 from layerflow.layers.cells import (
     GRUCell,
@@ -90,6 +96,18 @@ from layerflow.layers.embedding import (
     embedding,
     masking,
 )
+from layerflow.layers.features import (
+    CategoryEncoding,
+    Discretization,
+    Normalization,
+    category_encoding,
+    discretization,
+    normalization,
+)
+from layerflow.layers.function import (
+    Function,
+    function,
+)
 from layerflow.layers.input_layer import InputLayer, input, input_layer
 from layerflow.layers.merge import (
     Add,
@@ -108,6 +126,12 @@ from layerflow.layers.merge import (
     minimum,
     multiply,
     subtract,
+)
+from layerflow.layers.multi_head_attention import (
+    GroupQueryAttention,
+    MultiHeadAttention,
+    group_query_attention,
+    multi_head_attention,
 )
 from layerflow.layers.noise import (
     AlphaDropout,
@@ -197,6 +221,14 @@ from layerflow.layers.resizing import (
 from layerflow.layers.rnn import (
     RNN,
     rnn,
+)
+from layerflow.layers.sample_normalization import (
+    GroupNormalization,
+    RMSNormalization,
+    UnitNormalization,
+    group_normalization,
+    rms_normalization,
+    unit_normalization,
 )
 from layerflow.layers.topology import InputSpec, reset_names
 from layerflow.layers.wrappers import (

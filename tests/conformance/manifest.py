@@ -16,16 +16,10 @@ FOLDER = Path(os.environ.get("LAYERFLOW_CONFORMANCE") or Path(__file__).parent /
 
 Case = dict[str, Any]
 
-_RECURRENT = "recurrent layers"
-_MASKS = "embedding and masks"
-_NOISE = "noise layers"
-_PREPROCESSING = "preprocessing layers"
 _FORMATS = "files of Keras: an issue of its own"
 
 # Capability -> why it is not there yet.  Nothing else makes a case skip.
 PENDING: dict[str, str] = {
-    "layer.multi_head_attention": _MASKS,
-    "layer.category_encoding": _PREPROCESSING,
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
 }
 
