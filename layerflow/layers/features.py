@@ -11,7 +11,8 @@ from layerflow.errors import ArgumentError, NotBuiltError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import is_symbolic
-from layerflow.layers.base import Layer, touch
+from layerflow.graph.variable import Variable
+from layerflow.layers.base import Layer
 from layerflow.layers.core import positive_integer
 from layerflow.layers.embedding import check_vocabulary
 from layerflow.layers.signatures import as_list
@@ -174,8 +175,10 @@ class Discretization(Layer):
             raise ArgumentError(f"{self.name}: give either bin_boundaries, or num_bins and call adapt.")
         self.num_bins = None if num_bins is None else positive_integer(self, "num_bins", num_bins)
         self.bin_boundaries = None if bin_boundaries is None else [float(b) for b in bin_boundaries]
-        if self.bin_boundaries is not None and sorted(set(self.bin_boundaries)) != self.bin_boundaries:
+        if self.bin_boundaries is not None and sorted(self.bin_boundaries) != self.bin_boundaries:
             raise ArgumentError(f"{self.name}: bin_boundaries must rise, got {self.bin_boundaries}.")
+        edges = np.zeros(self.num_bins - 1) if self.num_bins else np.asarray(self.bin_boundaries)
+        self._edges = Variable(edges, False, f"{self.name}/bin_boundaries", self.dtype)
         self.epsilon = float(epsilon)
         self.output_mode = option(f"{self.name}: output_mode", output_mode, ("int", *MODES))
 
@@ -187,27 +190,23 @@ class Discretization(Layer):
             )
         inner = np.arange(1, self.num_bins) / self.num_bins
         found = np.quantile(adapted_to(self.name, data).astype(np.float64), inner)
-        self.bin_boundaries = [float(b) for b in np.unique(found)]
-        touch()
+        self.bin_boundaries = [float(b) for b in found]
+        self._edges.assign(found)
 
     def call(self, x):
-        if self.bin_boundaries is None:
+        if self.bin_boundaries is None and not is_symbolic(x):
             raise NotBuiltError(f"{self.name}: call adapt with data first, or make the layer with bin_boundaries.")
-        edges = np.asarray(self.bin_boundaries, np.float32)
         values = ops.expand_dims(x if x.dtype.kind == "f" else ops.cast(x, self.dtype), -1)
-        numbers = ops.sum(ops.cast(ops.greater_equal(values, edges), np.int32), -1)
+        numbers = ops.sum(ops.cast(ops.greater_equal(values, self._edges), np.int32), -1)
         if self.output_mode == "int":
             return numbers
-        return encoded(self.name, numbers, len(self.bin_boundaries) + 1, self.output_mode)
+        return encoded(self.name, numbers, self._edges.size + 1, self.output_mode)
 
     def get_config(self):
         """With the boundaries that `adapt` made: a loaded layer has them."""
         config = super().get_config()
-        return (
-            config
-            if self.bin_boundaries is None
-            else {**config, "bin_boundaries": self.bin_boundaries, "num_bins": None}
-        )
+        known = {} if self.bin_boundaries is None else {"bin_boundaries": self.bin_boundaries, "num_bins": None}
+        return {**config, **known, "output_mode": self.output_mode}
 
 
 category_encoding = factory(CategoryEncoding)

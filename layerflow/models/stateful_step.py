@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import DataError
+from layerflow.graph import execution
 from layerflow.graph.ir import Graph
-from layerflow.jit import run as run_graph
 from layerflow.models.step import Signature, Step, described, native
 
 
@@ -37,7 +37,7 @@ class StatefulStep(Step):
         key = Signature(*map(described, parts), True)
         if key not in self.graphs:
             self.graphs[key] = self.graph(parts[0], parts[1], parts[2] or None)
-        return run_graph(self.graphs[key], arrays, self._scalars())
+        return execution.run(self.graphs[key], arrays, self._scalars())
 
     def _directly(self, arrays, xs, ys):
         return None
