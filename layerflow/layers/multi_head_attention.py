@@ -83,7 +83,6 @@ class HeadedAttention(Attending):
         if self.shared != self.heads:
             k, v = (ops.repeat(x, self.heads // self.shared, 1) for x in (k, v))
         weights = attended(ops.matmul(q, k, transpose_b=True), hidden)
-        weights = weights if hidden is None else ops.where(hidden, weights, 0.0)  # rows that see nothing give nothing
         used = weights
         if training and self.dropout:
             used = ops.dropout(weights, self.dropout, None, self.seed, salt_of(self.name))

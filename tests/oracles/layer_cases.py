@@ -17,7 +17,7 @@ CASES = {
     "heads_causal": ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, [(2, 4, 5)] * 2, {"use_causal_mask": True}),
     "heads_masked": (
         "MultiHeadAttention",
-        {"num_heads": 2, "key_dim": 3, "value_dim": 2, "output_shape": 7},
+        {"num_heads": 2, "key_dim": 3, "output_shape": 7},
         [(2, 4, 5), (2, 3, 6)],
         {"attention_mask": (2, 4, 3)},
     ),
@@ -68,7 +68,7 @@ CASES = {
             "recurrent_activation": "sigmoid",
         },
         [(2, 3, 5, 4, 2)],
-        {"mask": (2, 3)},
+        {},
     ),
     "time_distributed_lstm": (
         "TimeDistributed",
