@@ -44,7 +44,9 @@ def test_layer_gives_what_keras_gives(case, jit):
         if "masks" in options:
             steps = options.pop("masks")
             options["mask"] = [stored().get(f"{case}/mask{i}") for i in range(len(steps))]
-        options.update({k: stored()[f"{case}/{k}"] for k in ("mask", "attention_mask") if isinstance(call.get(k), tuple)})
+        options.update(
+            {k: stored()[f"{case}/{k}"] for k in ("mask", "attention_mask") if isinstance(call.get(k), tuple)}
+        )
         layer.apply(inputs if len(inputs) > 1 else inputs[0])
         layer.set_weights(arrays(case, "w"))
 

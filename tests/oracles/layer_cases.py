@@ -38,7 +38,12 @@ CASES = {
     "group_norm_first": ("GroupNormalization", {"groups": -1, "axis": 1}, [(2, 3, 4)], {}),
     "rms": ("RMSNormalization", {}, [(2, 3, 6)], {}),
     "unit": ("UnitNormalization", {"axis": 1}, [(2, 3, 4)], {}),
-    "einsum_front": ("EinsumDense", {"equation": "...x,xy->...y", "output_shape": 4, "bias_axes": "y"}, [(2, 3, 5)], {}),
+    "einsum_front": (
+        "EinsumDense",
+        {"equation": "...x,xy->...y", "output_shape": 4, "bias_axes": "y"},
+        [(2, 3, 5)],
+        {},
+    ),
     "gru_after_masked": (
         "GRU",
         {"units": 3, "return_sequences": True, "reset_after": True, "recurrent_activation": "sigmoid"},
