@@ -141,7 +141,7 @@ from layerflow.layers.noise import (
     gaussian_dropout,
     gaussian_noise,
 )
-from layerflow.layers.normalization import (
+from layerflow.layers.normalizing import (
     BatchNormalization,
     LayerNormalization,
     batch_normalization,

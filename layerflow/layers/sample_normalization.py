@@ -10,7 +10,7 @@ from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
 from layerflow.layers.core import positive_integer
-from layerflow.layers.normalization import Normalizing
+from layerflow.layers.normalizing import Normalizing
 from layerflow.layers.signatures import as_list
 from layerflow.layers.spatial import keep_settings
 from layerflow.layers.topology import InputSpec

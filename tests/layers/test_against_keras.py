@@ -35,7 +35,7 @@ def arrays(case: str, prefix: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("case", CASES)
 def test_layer_gives_what_keras_gives(case, jit):
-    cls, settings, shapes, call = CASES[case]
+    cls, settings, _, call = CASES[case]
     before = config.jit()
     config.set_jit(jit)
     try:

@@ -26,34 +26,40 @@ def masks(rng, call):
     return made, arrays
 
 
+def computed(cls, config, inputs, call, rng):
+    """Weights, output and gradients of one layer, by name."""
+    settings = dict(config)
+    if "layer" in settings:
+        inner = settings["layer"]
+        settings["layer"] = getattr(keras.layers, inner["class_name"])(**inner["config"])
+    layer = getattr(keras.layers, cls)(**settings)
+    if cls in ("Attention", "AdditiveAttention") and call.get("mask") is not None:
+        call["mask"] = call["mask"][: len(inputs)]
+
+    def run(xs):
+        if cls in ("MultiHeadAttention", "GroupQueryAttention"):
+            return layer(*xs, **call)
+        return layer(xs if len(xs) > 1 else xs[0], **call)
+
+    found = {"out": np.asarray(run(inputs))}
+    if cls not in ("Normalization", "Discretization"):
+        weights = [rng.normal(size=w.shape).astype(np.float32) for w in layer.weights if "seed" not in w.path]
+        layer.set_weights(weights)
+        found = {f"w{i}": w for i, w in enumerate(weights)} | {"out": np.asarray(run(inputs))}
+        found["cot"] = rng.normal(size=found["out"].shape).astype(np.float32)
+        gradient = jax.grad(lambda xs: (run(xs) * found["cot"]).sum())([jax.numpy.asarray(x) for x in inputs])
+        found.update({f"gin{i}": np.asarray(g) for i, g in enumerate(gradient)})
+    return found
+
+
 def main():
     out = {}
     for number, (case, (cls, config, shapes, call)) in enumerate(CASES.items()):
         rng = np.random.default_rng(number)
         inputs = [rng.normal(size=s).astype(np.float32) for s in shapes]
         made, arrays = masks(rng, call)
-        settings = dict(config)
-        if "layer" in settings:
-            inner = settings["layer"]
-            settings["layer"] = getattr(keras.layers, inner["class_name"])(**inner["config"])
-        layer = getattr(keras.layers, cls)(**settings)
-        named = cls in ("MultiHeadAttention", "GroupQueryAttention")
-        if cls in ("Attention", "AdditiveAttention") and made.get("mask") is not None:
-            made["mask"] = made["mask"][: len(inputs)]
-        run = (lambda xs: layer(*xs, **made)) if named else (lambda xs: layer(xs if len(xs) > 1 else xs[0], **made))
-        run(inputs)
-        weights = [rng.normal(size=w.shape).astype(np.float32) for w in layer.weights if "seed" not in w.path]
-        if cls not in ("Normalization", "Discretization"):
-            layer.set_weights(weights)
-            cotangent = rng.normal(size=np.shape(run(inputs))).astype(np.float32)
-            gradient = jax.grad(lambda xs: (run(xs) * cotangent).sum())([jax.numpy.asarray(x) for x in inputs])
-            arrays["cot"] = cotangent
-            arrays.update({f"gin{i}": np.asarray(g) for i, g in enumerate(gradient)})
-        else:
-            weights = []
         arrays.update({f"in{i}": x for i, x in enumerate(inputs)})
-        arrays.update({f"w{i}": w for i, w in enumerate(weights)})
-        arrays["out"] = np.asarray(run(inputs))
+        arrays.update(computed(cls, config, inputs, made, rng))
         out.update({f"{case}/{name}": array for name, array in arrays.items()})
     np.savez_compressed(Path(__file__).with_suffix(".npz"), **out)
 
