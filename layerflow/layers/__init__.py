@@ -28,11 +28,9 @@ from layerflow.layers.cells import (
     GRUCell,
     LSTMCell,
     SimpleRNNCell,
-    StackedRNNCells,
     gru_cell,
     lstm_cell,
     simple_rnn_cell,
-    stacked_rnn_cells,
 )
 from layerflow.layers.convolutional import (
     Conv1D,
@@ -230,6 +228,7 @@ from layerflow.layers.sample_normalization import (
     rms_normalization,
     unit_normalization,
 )
+from layerflow.layers.stacked_cells import StackedRNNCells, stacked_rnn_cells
 from layerflow.layers.topology import InputSpec, reset_names
 from layerflow.layers.wrappers import (
     Bidirectional,

@@ -14,8 +14,9 @@ from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import SymbolicTensor, is_symbolic
 from layerflow.graph.variable import Variable
 from layerflow.layers.base import Layer
-from layerflow.layers.cells import Cell, as_cell, run_cell, state_shapes
+from layerflow.layers.cells import Cell, state_shapes
 from layerflow.layers.signatures import as_list, is_nested_numbers, several
+from layerflow.layers.stacked_cells import as_cell, run_cell, share_dtype
 from layerflow.layers.topology import InputSpec
 from layerflow.registry import accepts_camel_case, factory
 
@@ -63,8 +64,7 @@ class RNN(Layer):
             kwargs["input_shape"] = [input_length, input_dim]
         super().__init__(**kwargs)
         self.cell = as_cell(cell)
-        if self.dtype != self.cell.dtype and not self.cell.built:
-            _set_dtype(self.cell, self.dtype)
+        share_dtype(self, self.cell, kwargs.get("dtype"))
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
         self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
         self.unroll, self.zero_output_for_mask = bool(unroll), bool(zero_output_for_mask)
@@ -249,12 +249,6 @@ class RNN(Layer):
         if "cell" in config:
             config["cell"] = {"class_name": self.cell.get_class_name(), "config": self.cell.get_config()}
         return config
-
-
-def _set_dtype(cell: Any, dtype: np.dtype) -> None:
-    cell.dtype = dtype
-    for inner in cell._sublayers:
-        _set_dtype(inner, dtype)
 
 
 def _listed(shapes: Sequence[Any]) -> str:

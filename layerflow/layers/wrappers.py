@@ -12,6 +12,7 @@ from layerflow.layers.cells import state_shapes
 from layerflow.layers.reading import deserialize
 from layerflow.layers.rnn import RNN
 from layerflow.layers.signatures import as_list, is_nested_numbers, several, single
+from layerflow.layers.stacked_cells import share_dtype
 from layerflow.layers.topology import InputSpec
 from layerflow.registry import accepts_camel_case, factory, option
 
@@ -32,6 +33,7 @@ class Wrapper(Layer):
         if made.batch_input_shape is not None and not kwargs.keys() & {"input_shape", "batch_input_shape"}:
             kwargs["batch_input_shape"] = self._outer_shape(made.batch_input_shape)
         super().__init__(**kwargs)
+        share_dtype(self, made, kwargs.get("dtype"))
         self._adopt(made)
 
     def _outer_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
