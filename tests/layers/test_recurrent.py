@@ -185,3 +185,34 @@ def test_defaults_are_those_of_tfjs():
     layer = L.lstm(units=2, unitForgetBias=True)
     layer.apply(X)
     np.testing.assert_array_equal(layer.get_weights()[2], [0, 0, 1, 1, 0, 0, 0, 0])
+
+
+def test_any_length_through_one_model():
+    """A tagger of words: every layer of it takes unknown lengths, and trains with several."""
+    model = lf.sequential([L.embedding(input_dim=5, output_dim=4), L.conv1d(filters=4, kernel_size=2, padding="same")])
+    model.add(L.bidirectional(L.lstm(units=3, return_sequences=True)))
+    model.add(L.dense(units=2, activation="softmax"))
+    assert model.output_shape == (None, None, 2)
+    model.compile(optimizer=lf.train.adam(0.05), loss="sparseCategoricalCrossentropy")
+    losses = []
+    for _ in range(8):
+        for length in (3, 7):
+            words = np.random.default_rng(length).integers(0, 5, (8, length))
+            losses.append(model.train_on_batch(words, words[..., None] % 2))
+    assert losses[-1] < 0.5 * losses[0]
+    shorter = L.max_pooling1d().apply(L.input(shape=[None, 4]))
+    assert shorter.shape == (None, None, 4)
+    assert L.rnn(L.lstm_cell(units=2)).apply(shorter).shape == (None, 2)
+
+
+def test_images_of_any_size_through_one_model():
+    model = lf.sequential([L.conv2d(filters=2, kernel_size=3, strides=2, input_shape=[None, None, 1])])
+    assert model.output_shape == (None, None, None, 2)
+    model.add(L.max_pooling2d())
+    model.add(L.global_average_pooling2d())
+    for size in ([8, 8], [9, 12]):
+        x = RNG.normal(size=(2, *size, 1)).astype(np.float32)
+        y = x
+        for layer in model.layers:
+            y = layer.apply(y)
+        np.testing.assert_allclose(model.predict(x), y, rtol=1e-4, atol=1e-5)
