@@ -35,7 +35,7 @@ Extent = int | Dim
 Shape = tuple[Extent, ...]
 
 
-def from_user(shape: Iterable[int | None]) -> Shape:
+def from_user(shape: Iterable[int | Dim | None]) -> Shape:
     """Shape with None for unknown extents: a leading None is the batch, any other one a symbol of its own."""
     out: list[Extent] = []
     for axis, extent in enumerate(shape):

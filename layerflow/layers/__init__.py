@@ -238,7 +238,9 @@ from layerflow.layers.wrappers import (
 )
 
 # Every layer and factory above; not the modules they come from.
-__all__ = [name for name, value in list(vars().items()) if callable(value) and not name.startswith("_")] + ["LAYERS"]
+__all__ = [
+    name for name, value in list(vars().items()) if (callable(value) or name == "LAYERS") and not name.startswith("_")
+]
 
 # Other names of layers in files.
 _ALIASES = {

@@ -16,6 +16,7 @@ from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import is_symbolic
 from layerflow.layers.base import Layer
 from layerflow.layers.signatures import as_list
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
 
 HIDDEN = -1e9  # score of what a mask hides: its share of the softmax is 0
@@ -134,10 +135,7 @@ class Attention(Attending):
     def call(self, inputs, mask=None, training=False, return_attention_scores=False, use_causal_mask=False):
         query, value, *rest = inputs
         key = rest[0] if rest else value
-        if None in (*query.shape[1:], *value.shape[1:]):
-            y = ops.placeholder((*query.op.shape[:-1], value.op.shape[-1]), query.dtype)
-            weights = ops.placeholder((*query.op.shape[:-1], value.op.shape[1]), query.dtype)
-            return [y, weights] if return_attention_scores else y
+        need_known(self.name, *inputs)
         q_mask, v_mask, k_mask = self._masks(mask)
         steps = (query.shape[0], value.shape[1])
         hidden = self._checked_mask(v_mask, "the mask of the value", steps)

@@ -123,7 +123,8 @@ class Normalization(Layer):
         shape = [int(input_shape[a]) for a in kept]
         self._spread = [n if a in kept else 1 for a, n in enumerate(input_shape)]
         if self.given is not None:
-            self.mean, self.variance = (np.broadcast_to(n, shape).astype(self.dtype) for n in self.given)
+            self.mean: Any = np.broadcast_to(self.given[0], shape).astype(self.dtype)
+            self.variance: Any = np.broadcast_to(self.given[1], shape).astype(self.dtype)
             return
         self.mean = self.add_weight("mean", shape, None, "zeros", trainable=False)
         self.variance = self.add_weight("variance", shape, None, "ones", trainable=False)

@@ -15,6 +15,7 @@ from layerflow.layers.attention import Attending, as_mask, attended, both, causa
 from layerflow.layers.core import positive_integer
 from layerflow.layers.signatures import as_list
 from layerflow.layers.spatial import keep_settings, make_weight
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -25,6 +26,8 @@ class HeadedAttention(Attending):
     shared: int  # of key and value; each serves heads / shared of the query's
     depth: int  # features of a head of query and key
     value_depth: int
+    attention_output_kernel: Any
+    attention_output_bias: Any
 
     def _keep(self, dropout: float, use_bias: bool, seed: int | None, settings: Sequence[Any]) -> None:
         if not 0.0 <= float(dropout) < 1.0:
@@ -70,11 +73,7 @@ class HeadedAttention(Attending):
         query, value, *rest = inputs
         key = rest[0] if rest else value
         output = self._output_of(query.shape)
-        if any(None in x.shape[1:] for x in inputs):  # while the layer graph is built for any length
-            y = ops.placeholder((*query.op.shape[:-1], *output), query.dtype)
-            steps = (query.op.shape[1:-1], value.op.shape[1:-1])
-            scores = ops.placeholder((query.op.shape[0], self.heads, *steps[0], *steps[1]), query.dtype)
-            return [y, scores] if return_attention_scores else y
+        need_known(self.name, *inputs)
         self._axes(len(query.shape))
         hidden = self._hidden(inputs, mask, attention_mask, use_causal_mask)
         q = self._projected("query", self._in_rows(query), self.heads) * scale_of(self.depth)

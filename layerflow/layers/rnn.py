@@ -18,6 +18,7 @@ from layerflow.layers.cells import Cell, state_shapes
 from layerflow.layers.signatures import as_list, is_nested_numbers, several
 from layerflow.layers.stacked_cells import as_cell, run_cell, share_dtype
 from layerflow.layers.topology import InputSpec
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory
 
 _OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
@@ -130,15 +131,13 @@ class RNN(Layer):
 
     def call(self, inputs, mask=None, training=False, initial_state=None):
         x, *given = as_list(inputs)
+        need_known(self.name, x)
         if initial_state is not None:
             given = as_list(initial_state)
             self._check_states([tuple(s.shape) for s in given], self._state_shapes(x.shape), x.shape[0], "initial")
         mask = self._checked_mask(mask[0] if isinstance(mask, list) else mask, x)
         states = given or self._first_states(x)
-        if x.shape[1] is None:
-            y, last = self._shapes_only(x, states, training)
-        else:
-            y, last = self._scanned(x, states, mask, training)
+        y, last = self._scanned(x, states, mask, training)
         if self.stateful:
             for variable, value in zip(self._states, last, strict=True):
                 ops.assign(variable, value)
@@ -196,14 +195,6 @@ class RNN(Layer):
             return (lambda z, before: run_cell(cell, z, before, training)), x
         drawn = cell.draw(x, states, training)
         return (lambda z, before: cell.step(z, before, drawn, training)), cell.project(x, drawn)
-
-    def _shapes_only(self, x: SymbolicTensor, states: list[Any], training: bool) -> tuple[Any, list[Any]]:
-        """Symbols in place of the results while the layer graph is built for any number of steps."""
-        one = ops.placeholder((x.op.shape[0], 1, *x.op.shape[2:]), x.dtype)
-        run, sequence = self._step_of(one, states, training)
-        y, last = run(sequence[:, 0], states)
-        shape = y.op.shape if not self.return_sequences else (y.op.shape[0], x.op.shape[1], *y.op.shape[1:])
-        return ops.placeholder(shape, y.dtype), last
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask of the input for a sequence, none for the last output and for states."""

@@ -42,7 +42,7 @@ class StackedRNNCells(Cell):
 
     @property
     def state_size(self):
-        return [shape if len(shape) > 1 else shape[0] for cell in self.cells for shape in state_shapes(cell)]
+        return [shape if len(shape) != 1 else shape[0] for cell in self.cells for shape in state_shapes(cell)]
 
     def path_of(self, attribute: str, held: Any) -> str:
         return f"{self.path}/RNNCell_{self.cells.index(held)}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from layerflow.graph import ops
-from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph.shapes import Dim, Extent, Shape, UnknownExtentError, text
 from layerflow.graph.symbolic import SymbolicTensor
 
 # What stands for the first unknown extent in either try; further ones follow it.  Large enough for windows to fit.
@@ -46,3 +46,10 @@ def _merged(pair: tuple[Extent, Extent], numbers: list[dict[str, int]]) -> Exten
         if pair == (numbers[0][name], numbers[1][name]):
             return Dim(name)
     return None
+
+
+def need_known(layer: str, *inputs: Any) -> None:
+    """Raises UnknownExtentError unless all extents but the batch are known: the layer is then traced by example."""
+    for x in inputs:
+        if None in x.shape[1:]:
+            raise UnknownExtentError(f"{layer}: the extents of an input of shape {text(x.shape)} must be known.")

@@ -14,6 +14,7 @@ from layerflow.layers.rnn import RNN
 from layerflow.layers.signatures import as_list, is_nested_numbers, several, single
 from layerflow.layers.stacked_cells import share_dtype
 from layerflow.layers.topology import InputSpec
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
 
 
@@ -84,10 +85,7 @@ class TimeDistributed(Wrapper):
 
     def call(self, x, mask=None, training=False):
         inner_mask = None if mask is None or len(mask.shape) < 3 else _merged(mask)
-        if x.shape[1] is None:
-            flat = ops.placeholder((None, *x.op.shape[2:]), x.dtype)
-            y = as_list(self.layer.forward([flat], [None], training, [])[0])[0]
-            return ops.placeholder((x.op.shape[0], x.op.shape[1], *y.op.shape[1:]), y.dtype)
+        need_known(self.name, x)
         outputs, _ = self.layer.forward([_merged(x)], [inner_mask], training, [])
         if len(outputs) != 1:
             raise ArgumentError(f"{self.name}: the layer {self.layer.name!r} has {len(outputs)} outputs, not one.")
@@ -199,8 +197,7 @@ class Bidirectional(Wrapper):
             masks = [first, *[None] * (len(mine) - 1)]
             found.append(layer.forward(mine, masks, training, [])[0])
         (y, *ahead), (z, *back) = found
-        if self.return_sequences and z.shape[1] is not None:  # None: the layer graph is built for any length
-            z = ops.flip(z, 1)
+        z = ops.flip(z, 1) if self.return_sequences else z
         merged = as_list(self._merge(y, z))
         return single([*merged, *ahead, *back])
 

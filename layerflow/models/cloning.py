@@ -29,8 +29,8 @@ def clone_model(model: Any, clone_function: Callable[[Layer], Layer] | None = No
         raise ArgumentError(f"clone_model takes a model, got {type(model).__name__}.")
     known: dict[str, Any] = {name: cls for name, cls in _classes(model).items() if name not in LAYERS}
     config = layer_entry(model)["config"]
-    for entry, layer in zip(config["layers"], _listed(model), strict=True) if clone_function else ():
-        if not isinstance(layer, InputLayer):
+    for entry, layer in zip(config["layers"], _listed(model), strict=True):
+        if clone_function is not None and not isinstance(layer, InputLayer):
             entry["class_name"] = f"given {layer.name}"
             known[entry["class_name"]] = _Given(clone_function(layer), layer)
     with registry.custom_objects(known):

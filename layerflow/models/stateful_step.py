@@ -18,14 +18,14 @@ class StatefulStep(Step):
 
     def __init__(self, model: Any, mode: str):
         super().__init__(model, mode)
-        self.lead = model.inputs[0].shape[0]
+        self.lead = self.fixed = int(model.inputs[0].shape[0])
         self.graphs: dict[Signature, Graph] = {}
 
     def rows_at_once(self, wanted: int) -> int:
-        return max(1, wanted // self.lead) * self.lead
+        return max(1, wanted // self.fixed) * self.fixed
 
     def _check(self, rows: int, batch_size: int) -> None:
-        if batch_size % self.lead or rows % self.lead or (self.mode != "predict" and batch_size != self.lead):
+        if batch_size % self.fixed or rows % self.fixed or (self.mode != "predict" and batch_size != self.fixed):
             raise DataError(
                 f'model "{self.model.name}" keeps states, for batches of {self.lead} examples; batches of {batch_size} '
                 f"of {rows} examples do not fit. Pass batch_size={self.lead} and a multiple of {self.lead} examples."
@@ -34,7 +34,7 @@ class StatefulStep(Step):
     def _batch(self, arrays: Sequence[np.ndarray], counts: tuple[int, int]) -> list[np.ndarray]:
         n, m = counts
         parts = arrays[:n], arrays[n : n + m], arrays[n + m :]
-        key = Signature(*map(described, parts), True)
+        key = Signature(described(parts[0]), described(parts[1]), described(parts[2]), True)
         if key not in self.graphs:
             self.graphs[key] = self.graph(parts[0], parts[1], parts[2] or None)
         return execution.run(self.graphs[key], arrays, self._scalars())
@@ -57,8 +57,8 @@ class StatefulStep(Step):
         self._check(len(xs[0]), len(xs[0]))
         arrays = [native(a) for a in xs]
         parts = [
-            self._batch([a[at : at + self.lead] for a in arrays], (len(xs), 0))
-            for at in range(0, len(arrays[0]), self.lead)
+            self._batch([a[at : at + self.fixed] for a in arrays], (len(xs), 0))
+            for at in range(0, len(arrays[0]), self.fixed)
         ]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
