@@ -24,6 +24,7 @@ from layerflow import (
     linalg,
     losses,
     metrics,
+    models,
     optimizers,
     regularizers,
     signal,
@@ -68,6 +69,7 @@ from layerflow.jit import run as _run
 from layerflow.jit.cpus import get_num_threads
 from layerflow.layers import input, reset_names
 from layerflow.layers import input as Input
+from layerflow.models.cloning import clone_model
 from layerflow.models.functional import Model, model
 from layerflow.models.saving import load_layers_model
 from layerflow.models.sequential import Sequential, sequential

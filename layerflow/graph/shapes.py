@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from layerflow.errors import ShapeError
 
 BATCH = "B"
+
+
+class UnknownExtentError(ShapeError):
+    """An extent that would have to be known: one can try with a number in its place."""
+
+
 _fresh = itertools.count(1)
 
 
@@ -29,7 +35,7 @@ Extent = int | Dim
 Shape = tuple[Extent, ...]
 
 
-def from_user(shape: Iterable[int | None]) -> Shape:
+def from_user(shape: Iterable[int | Dim | None]) -> Shape:
     """Shape with None for unknown extents: a leading None is the batch, any other one a symbol of its own."""
     out: list[Extent] = []
     for axis, extent in enumerate(shape):
@@ -58,7 +64,9 @@ def multiply(a: Extent, b: Extent) -> Extent:
     if isinstance(a, int) and isinstance(b, int):
         return a * b
     if isinstance(a, Dim) and isinstance(b, Dim):
-        raise ShapeError(f"the product of the unknown extents {a} and {b} is not supported; make one of them known.")
+        raise UnknownExtentError(
+            f"the product of the unknown extents {a} and {b} is not supported; make one of them known."
+        )
     dim, number = (a, b) if isinstance(a, Dim) else (b, a)
     assert isinstance(dim, Dim)
     assert isinstance(number, int)
@@ -72,7 +80,9 @@ def add(a: Extent, b: Extent) -> Extent:
         return Dim(a.symbol, a.factor + b.factor)
     if a == 0 or b == 0:
         return b if a == 0 else a
-    raise ShapeError(f"the sum of the extents {a} and {b} is not supported: one of them is known only at run time.")
+    raise UnknownExtentError(
+        f"the sum of the extents {a} and {b} is not supported: one of them is known only at run time."
+    )
 
 
 def divide(a: Extent, b: Extent) -> Extent:
@@ -84,7 +94,8 @@ def divide(a: Extent, b: Extent) -> Extent:
         return Dim(a.symbol, a.factor // b)
     elif b and isinstance(a, int) and a % b == 0:
         return a // b
-    raise ShapeError(f"extent {a} is not divisible by {b}.")
+    error = UnknownExtentError if isinstance(a, Dim) or isinstance(b, Dim) else ShapeError
+    raise error(f"extent {a} is not divisible by {b}.")
 
 
 def size(shape: Sequence[Extent]) -> Extent:

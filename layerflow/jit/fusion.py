@@ -268,7 +268,7 @@ class _Fusion:
         if (
             op.primitive.kind is Kind.CONTRACT
             or op.name in (*COPIES, "scatter_add")
-            or group.kind in (*COPIES, "scatter_add")
+            or group.kind in (*COPIES, "scatter_add", "convolve_kernel")
         ):
             return False
         if is_sharded(op) or is_sharded(group.anchor):

@@ -8,6 +8,7 @@ from layerflow.graph import shapes
 from layerflow.graph.shapes import Dim, Extent
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import index as ix
+from layerflow.jit.access import dense
 from layerflow.jit.index import Index
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.values import Chunk, Level, Value, Writer
@@ -148,7 +149,7 @@ class MapNest(LoopNest):
 
     def _is_dense(self, op: Op) -> bool:
         layout = self.plan.buffers[op].layout
-        return layout.strides[-2] == layout.shape[-1]
+        return layout.strides == dense(layout.shape).strides  # a step of a loop lies apart for each sample
 
     def _flat(self) -> list[str]:
         total = shapes.static(shapes.size(self.group.domain))

@@ -17,7 +17,21 @@ from layerflow.layers.advanced_activations import (
     softmax,
     thresholded_relu,
 )
+from layerflow.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    additive_attention,
+    attention,
+)
 from layerflow.layers.base import Layer
+from layerflow.layers.cells import (
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    gru_cell,
+    lstm_cell,
+    simple_rnn_cell,
+)
 from layerflow.layers.convolutional import (
     Conv1D,
     Conv1DTranspose,
@@ -31,6 +45,12 @@ from layerflow.layers.convolutional import (
     conv2d_transpose,
     conv3d,
     conv3d_transpose,
+)
+from layerflow.layers.convolutional_recurrent import (
+    ConvLSTM2D,
+    ConvLSTM2DCell,
+    conv_lstm2d,
+    conv_lstm2d_cell,
 )
 from layerflow.layers.core import (
     Activation,
@@ -64,6 +84,28 @@ from layerflow.layers.depthwise import (
     separable_conv1d,
     separable_conv2d,
 )
+from layerflow.layers.einsum_dense import (
+    EinsumDense,
+    einsum_dense,
+)
+from layerflow.layers.embedding import (
+    Embedding,
+    Masking,
+    embedding,
+    masking,
+)
+from layerflow.layers.features import (
+    CategoryEncoding,
+    Discretization,
+    Normalization,
+    category_encoding,
+    discretization,
+    normalization,
+)
+from layerflow.layers.function import (
+    Function,
+    function,
+)
 from layerflow.layers.input_layer import InputLayer, input, input_layer
 from layerflow.layers.merge import (
     Add,
@@ -83,7 +125,21 @@ from layerflow.layers.merge import (
     multiply,
     subtract,
 )
-from layerflow.layers.normalization import (
+from layerflow.layers.multi_head_attention import (
+    GroupQueryAttention,
+    MultiHeadAttention,
+    group_query_attention,
+    multi_head_attention,
+)
+from layerflow.layers.noise import (
+    AlphaDropout,
+    GaussianDropout,
+    GaussianNoise,
+    alpha_dropout,
+    gaussian_dropout,
+    gaussian_noise,
+)
+from layerflow.layers.normalizing import (
     BatchNormalization,
     LayerNormalization,
     batch_normalization,
@@ -132,6 +188,14 @@ from layerflow.layers.pooling import (
 )
 from layerflow.layers.preprocessing import CenterCrop, Rescaling, Resizing, center_crop, rescaling, resizing
 from layerflow.layers.reading import LAYERS, deserialize
+from layerflow.layers.recurrent import (
+    GRU,
+    LSTM,
+    SimpleRNN,
+    gru,
+    lstm,
+    simple_rnn,
+)
 from layerflow.layers.resizing import (
     Cropping1D,
     Cropping2D,
@@ -152,153 +216,30 @@ from layerflow.layers.resizing import (
     zero_padding2d,
     zero_padding3d,
 )
+from layerflow.layers.rnn import (
+    RNN,
+    rnn,
+)
+from layerflow.layers.sample_normalization import (
+    GroupNormalization,
+    RMSNormalization,
+    UnitNormalization,
+    group_normalization,
+    rms_normalization,
+    unit_normalization,
+)
+from layerflow.layers.stacked_cells import StackedRNNCells, stacked_rnn_cells
 from layerflow.layers.topology import InputSpec, reset_names
+from layerflow.layers.wrappers import (
+    Bidirectional,
+    TimeDistributed,
+    bidirectional,
+    time_distributed,
+)
 
+# Every layer and factory above; not the modules they come from.
 __all__ = [
-    "ELU",
-    "LAYERS",
-    "Activation",
-    "Add",
-    "Average",
-    "AveragePooling1D",
-    "AveragePooling2D",
-    "AveragePooling3D",
-    "BatchNormalization",
-    "CenterCrop",
-    "Concatenate",
-    "Conv1D",
-    "Conv1DTranspose",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Conv3D",
-    "Conv3DTranspose",
-    "Cropping1D",
-    "Cropping2D",
-    "Cropping3D",
-    "Dense",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-    "Dot",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling1D",
-    "GlobalAveragePooling2D",
-    "GlobalAveragePooling3D",
-    "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D",
-    "GlobalMaxPooling3D",
-    "InputLayer",
-    "InputSpec",
-    "Layer",
-    "LayerNormalization",
-    "LeakyReLU",
-    "MaxPooling1D",
-    "MaxPooling2D",
-    "MaxPooling3D",
-    "Maximum",
-    "Minimum",
-    "Multiply",
-    "PReLU",
-    "Permute",
-    "ReLU",
-    "RepeatVector",
-    "Rescaling",
-    "Reshape",
-    "Resizing",
-    "SeparableConv1D",
-    "SeparableConv2D",
-    "Softmax",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "Subtract",
-    "ThresholdedReLU",
-    "UpSampling1D",
-    "UpSampling2D",
-    "UpSampling3D",
-    "ZeroPadding1D",
-    "ZeroPadding2D",
-    "ZeroPadding3D",
-    "activation",
-    "add",
-    "average",
-    "average_pooling1d",
-    "average_pooling2d",
-    "average_pooling3d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "avg_pooling1d",
-    "avg_pooling2d",
-    "avg_pooling3d",
-    "batch_normalization",
-    "center_crop",
-    "concatenate",
-    "conv1d",
-    "conv1d_transpose",
-    "conv2d",
-    "conv2d_transpose",
-    "conv3d",
-    "conv3d_transpose",
-    "cropping1d",
-    "cropping2d",
-    "cropping3d",
-    "dense",
-    "depthwise_conv1d",
-    "depthwise_conv2d",
-    "deserialize",
-    "dot",
-    "dropout",
-    "elu",
-    "flatten",
-    "global_average_pooling1d",
-    "global_average_pooling2d",
-    "global_average_pooling3d",
-    "global_avg_pool1d",
-    "global_avg_pool2d",
-    "global_avg_pool3d",
-    "global_max_pool1d",
-    "global_max_pool2d",
-    "global_max_pool3d",
-    "global_max_pooling1d",
-    "global_max_pooling2d",
-    "global_max_pooling3d",
-    "input",
-    "input_layer",
-    "layer_normalization",
-    "leaky_relu",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "max_pooling1d",
-    "max_pooling2d",
-    "max_pooling3d",
-    "maximum",
-    "minimum",
-    "multiply",
-    "permute",
-    "prelu",
-    "re_lu",
-    "relu",
-    "repeat_vector",
-    "rescaling",
-    "reset_names",
-    "reshape",
-    "resizing",
-    "separable_conv1d",
-    "separable_conv2d",
-    "softmax",
-    "spatial_dropout1d",
-    "spatial_dropout2d",
-    "spatial_dropout3d",
-    "subtract",
-    "thresholded_relu",
-    "up_sampling1d",
-    "up_sampling2d",
-    "up_sampling3d",
-    "zero_padding1d",
-    "zero_padding2d",
-    "zero_padding3d",
+    name for name, value in list(vars().items()) if (callable(value) or name == "LAYERS") and not name.startswith("_")
 ]
 
 # Other names of layers in files.

@@ -114,7 +114,7 @@ class Softmax(Layer):
         self.axis = axis if isinstance(axis, int) else tuple(axis)
 
     def call(self, x, mask=None):
-        if mask is not None:
+        if mask is not None and len(mask.shape) == len(x.shape):  # a mask of steps says nothing about features
             x = x + (1.0 - ops.cast(mask, x.dtype)) * -1e9
         if isinstance(self.axis, int):
             return ops.softmax(x, self.axis)

@@ -18,7 +18,7 @@ from layerflow.errors import (
     UnknownArgumentError,
 )
 from layerflow.graph import ops, trace
-from layerflow.graph.shapes import text
+from layerflow.graph.shapes import UnknownExtentError, text
 from layerflow.graph.symbolic import SymbolicTensor, layer_scope
 from layerflow.graph.tensor import tensor, wrap
 from layerflow.graph.variable import Variable
@@ -32,6 +32,7 @@ from layerflow.layers.signatures import (
     single,
 )
 from layerflow.layers.topology import InputSpec, Node, Origin, UserShape, checked_name, layer_name
+from layerflow.layers.unknown_extents import by_example
 from layerflow.layers.weighted import Weighted, revision, touch, weights_from
 
 __all__ = ["Layer", "as_list", "revision", "single", "touch", "weights_from"]
@@ -255,10 +256,18 @@ class Layer(Weighted):
             self.set_weights(self._initial_weights)
 
     def _trace(self, inputs: list[Any], kwargs: dict[str, Any]) -> tuple[list[SymbolicTensor], list[Any]]:
-        with trace.tracing():
-            kwargs = dict(kwargs)
-            outputs, penalties = self.forward(inputs, [None] * len(inputs), kwargs.pop("training", None), [], kwargs)
-        return outputs, penalties
+        def traced(symbols: list[Any]) -> tuple[list[SymbolicTensor], list[Any]]:
+            options = dict(kwargs)
+            with trace.tracing():
+                return self.forward(symbols, [None] * len(symbols), options.pop("training", None), [], options)
+
+        try:
+            return traced(inputs)
+        except UnknownExtentError:
+            if all(n is not None for x in inputs for n in x.shape[1:]):
+                raise
+            outputs = by_example(inputs, lambda symbols: traced(symbols)[0])
+            return outputs, [None] * len(outputs)
 
     def forward(
         self,

@@ -58,6 +58,7 @@ class Weighted(registry.Configurable):
         self._trainable_weights: list[Variable] = []
         self._non_trainable_weights: list[Variable] = []
         self._losses: list[Callable[[], Any]] = []
+        self._states: list[Variable] = []
         self._sublayers: list[Weighted] = []
         self._owner: tuple[Weighted, str] | None = None
         self._disposed = False
@@ -73,7 +74,11 @@ class Weighted(registry.Configurable):
     @property
     def path(self) -> str:
         """What names of weights start with: the name; for an attribute of a layer, its path and the attribute."""
-        return f"{self._owner[0].path}/{self._owner[1]}" if self._owner else self.name
+        return self._owner[0].path_of(self._owner[1], self) if self._owner else self.name
+
+    def path_of(self, attribute: str, held: Weighted) -> str:
+        """The path of a layer held as an attribute."""
+        return f"{self.path}/{attribute}"
 
     def add_weight(
         self,
@@ -167,6 +172,11 @@ class Weighted(registry.Configurable):
         """The weights that were made trainable (or not), frozen or not, with those of inner layers."""
         own = self._trainable_weights if trainable else self._non_trainable_weights
         return own + [w for s in self._sublayers for w in s._made_weights(trainable)]
+
+    @property
+    def state_variables(self) -> list[Variable]:
+        """What stateful layers keep from batch to batch; no weights."""
+        return self._states + [v for s in self._sublayers for v in s.state_variables]
 
     @property
     def losses(self) -> list[Callable[[], Any]]:

@@ -240,7 +240,8 @@ class ArrayTraining(StreamTraining):
             )
         else:
             xs = data_checks.arrays(x, input_slots(self))
-            size = (BATCH_SIZE if steps else PREDICT_ROWS) if batch_size is None else positive("batch_size", batch_size)
+            usual = BATCH_SIZE if steps else self.step("predict").rows_at_once(PREDICT_ROWS)
+            size = usual if batch_size is None else positive("batch_size", batch_size)
             rows = min(len(xs[0]), (count or len(xs[0])) * size)
             batches, bar = _parts(xs, rows, size), ProgressBar(shown, "Predict", rows)
         hooks.set(self, {"steps": count, "batch_size": batch_size})

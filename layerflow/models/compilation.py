@@ -191,6 +191,6 @@ def target_slots(model: Any, compilation: Compilation) -> list[Slot]:
 def input_slots(model: Any) -> list[Slot]:
     """What `x` must look like for each input."""
     return [
-        Slot(f'model "{model.name}"', "x", name, tuple(tensor.shape[1:]), np.dtype(tensor.dtype))
-        for name, tensor in zip(model.input_names, model.inputs, strict=True)
+        Slot(f'model "{model.name}"', "x", name, tuple(tensor.shape[1:]), np.dtype(tensor.dtype), vocabulary=size)
+        for name, tensor, size in zip(model.input_names, model.inputs, model.vocabularies, strict=True)
     ]

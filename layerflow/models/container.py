@@ -52,6 +52,7 @@ class Container(Layer):
         Node(self, list(inputs), list(outputs))
         self.inbound_nodes += later
         self.built = True
+        self._vocabularies: list[int | None] | None = None
         touch()
 
     @property
@@ -116,8 +117,25 @@ class Container(Layer):
         return [w for w in self.weights if id(w) not in trained]
 
     @property
+    def state_variables(self) -> list[Variable]:
+        return [v for layer in self.layers for v in layer.state_variables]
+
+    @property
     def losses(self) -> list[Callable[[], Any]]:
         return [loss for layer in self.layers for loss in layer.losses]
+
+    @property
+    def vocabularies(self) -> list[int | None]:
+        """For each input how many different whole numbers the layers that read it know, None where any goes."""
+        if self._vocabularies is None:
+            found: dict[int, int] = {}
+            for node in self.nodes:
+                known = getattr(node.layer, "vocabularies", None) or [getattr(node.layer, "vocabulary", None)]
+                for x, size in zip(node.inputs, known, strict=False):
+                    if size is not None and not node.is_source:
+                        found[id(x)] = min(size, found.get(id(x), size))
+            self._vocabularies = [found.get(id(x)) for x in self.inputs]
+        return self._vocabularies
 
     @property
     def stateful(self) -> bool:  # type: ignore[override]
@@ -144,12 +162,13 @@ class Container(Layer):
         Returns:
             The outputs, and the penalties (scalars) of activity regularizers.
         """
-        outputs, _, penalties = self._run(inputs, masks, training)
+        outputs, _, penalties = self.replay_masked(inputs, training, masks)
         return outputs, penalties
 
-    def _run(
-        self, inputs: Sequence[Any], masks: Sequence[Any] | None, training: bool | None
+    def replay_masked(
+        self, inputs: Sequence[Any], training: bool | None = False, masks: Sequence[Any] | None = None
     ) -> tuple[list[Any], list[Any], list[Any]]:
+        """As `replay`, with the masks of the outputs (or None) between them and the penalties."""
         given = list(masks) if masks is not None else [None] * len(inputs)
         values = {id(x): v for x, v in zip(self.inputs, inputs, strict=True)}
         mask_of = {id(x): m for x, m in zip(self.inputs, given, strict=True)}
@@ -167,14 +186,14 @@ class Container(Layer):
         return [values[id(y)] for y in self.outputs], [mask_of[id(y)] for y in self.outputs], penalties
 
     def forward(self, inputs, masks, training, penalties, kwargs=None):
-        outputs, out_masks, found = self._run(inputs, masks, training)
+        outputs, out_masks, found = self.replay_masked(inputs, training, masks)
         penalties.extend(found)
         return outputs, out_masks
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         given = as_list(inputs)
         masks = as_list(mask) if mask is not None else None
-        return single(self._run(given, masks, training)[0])
+        return single(self.replay_masked(given, training, masks)[0])
 
     def _check_inputs(self, shapes: list[Any]) -> None:
         if len(shapes) != len(self.inputs):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import DataError
+from layerflow.layers.embedding import check_vocabulary
 from layerflow.models import frames
 
 _NUMERIC = "fiub"
@@ -31,6 +32,7 @@ class Slot:
         classes: for sparse labels, the number of classes.
         loss: name of the loss that reads it, for messages.
         ignored: a sparse label that is no class and does not count.
+        vocabulary: for an input of an embedding, how many different whole numbers that one knows.
     """
 
     owner: str
@@ -41,6 +43,12 @@ class Slot:
     classes: int | None = None
     loss: str = ""
     ignored: int | None = None
+    vocabulary: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an array of the right type and a known shape needs no other check."""
+        return self.shape is not None and None not in self.shape and self.classes is None and self.vocabulary is None
 
     @property
     def place(self) -> str:
@@ -59,6 +67,8 @@ def arrays(given: Any, slots: Sequence[Slot]) -> list[np.ndarray]:
     """
     parts = [_shaped(_numbers(part, slot), slot) for part, slot in zip(_parts(given, slots), slots, strict=True)]
     for part, slot in zip(parts, slots, strict=True):
+        if slot.vocabulary is not None:
+            check_vocabulary(part, slot.vocabulary, slot.place)
         if len(part) != len(parts[0]):
             raise DataError(
                 f'{slot.place}: {len(part)} examples arrive, but "{slots[0].name}" gets {len(parts[0])}. '

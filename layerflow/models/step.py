@@ -22,13 +22,14 @@ from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
 from layerflow.jit import singles as make_singles
 from layerflow.jit import watched
-from layerflow.losses import Loss, spread
+from layerflow.losses import Loss
+from layerflow.models import masks
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
 
 
 @dataclasses.dataclass(frozen=True)
-class _Signature:
+class Signature:
     """What a program is specialised to: trailing shapes and types of the arrays, not the number of samples."""
 
     xs: tuple[tuple[tuple[int, ...], str], ...]
@@ -37,7 +38,7 @@ class _Signature:
     compiled: bool
 
 
-def _described(arrays: Sequence[np.ndarray] | None) -> tuple[tuple[tuple[int, ...], str], ...]:
+def described(arrays: Sequence[np.ndarray] | None) -> tuple[tuple[tuple[int, ...], str], ...]:
     return tuple((a.shape[1:], a.dtype.str) for a in arrays or ())
 
 
@@ -66,9 +67,14 @@ class Step:
     def __init__(self, model: Any, mode: str):
         self.model = model
         self.mode = mode
-        self.programs: dict[_Signature, Any] = {}
-        self._latest: tuple[_Signature, Any] | None = None
+        self.programs: dict[Signature, Any] = {}
+        self._latest: tuple[Signature, Any] | None = None
         self._direct: Any = None  # the short way of the last single batch
+        self.lead: int | None = None  # examples of a batch, if every batch must have so many
+
+    def rows_at_once(self, wanted: int) -> int:
+        """Examples that a prediction computes at a time, about `wanted`."""
+        return wanted
 
     @property
     def names(self) -> list[str]:
@@ -112,38 +118,42 @@ class Step:
         """
         model = self.model
         inputs = [
-            placeholder((None, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}")
+            placeholder((self.lead, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}")
             for i, (a, s) in enumerate(zip(xs, model.inputs, strict=True))
         ]
-        labels = [placeholder((None, *a.shape[1:]), graph_dtype(a), f"y{i}") for i, a in enumerate(ys)]
-        weights = [placeholder((None, *a.shape[1:]), None, f"w{i}") for i, a in enumerate(ws or ())]
+        labels = [placeholder((self.lead, *a.shape[1:]), graph_dtype(a), f"y{i}") for i, a in enumerate(ys)]
+        weights = [placeholder((self.lead, *a.shape[1:]), None, f"w{i}") for i, a in enumerate(ws or ())]
         with tracing() as record:
-            outputs, penalties = model.replay(inputs, self.mode == "train")
+            outputs, found, penalties = model.replay_masked(inputs, self.mode == "train")
+            if self.mode != "train":
+                kept = set(model.state_variables)
+                record.updates = {v: value for v, value in record.updates.items() if v in kept}
             if self.mode == "predict":
-                record.updates.clear()
                 return record.graph(inputs, outputs)
-            results = self._results(outputs, labels, weights, penalties)
+            results = self._results(outputs, found, labels, weights, penalties)
             if self.mode == "train":
                 self._update(record, results[0], grad_only)
-            else:
-                record.updates.clear()
             if not grad_only:
-                self._accumulate(outputs, labels, weights)
+                self._accumulate(outputs, found, labels, weights)
             return record.graph([*inputs, *labels, *weights], [self._number(r) for r in results])
 
     def _results(
-        self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any], penalties: Sequence[Any]
+        self,
+        outputs: Sequence[Any],
+        found: Sequence[Any],
+        labels: Sequence[Any],
+        weights: Sequence[Any],
+        penalties: Sequence[Any],
     ) -> list[Any]:
-        """Total loss, losses of several outputs, metrics."""
+        """Total loss, losses of several outputs, metrics; `found` are the masks of the outputs."""
         model = self.model
         losses = []
-        for i, (loss, label, output) in enumerate(zip(model.loss_functions, labels, outputs, strict=True)):
+        for i, (loss, label, output, mask) in enumerate(zip(model.loss_functions, labels, outputs, found, strict=True)):
             weight = weights[i] if weights else None
             if isinstance(loss, Loss):
-                losses.append(loss(label, output, weight))
-                continue
-            each = loss(label, output)
-            losses.append(ops.mean(each if weight is None else each * spread(weight, each)))
+                losses.append(masks.loss(loss, label, output, weight, mask))
+            else:
+                losses.append(masks.mean(loss(label, output), weight, mask))
         factors = model.loss_weights or [1.0] * len(losses)
         total: Any = sum(
             (v if f == 1 else v * f for v, f in zip(losses[1:], factors[1:], strict=True)),
@@ -152,21 +162,23 @@ class Step:
         for penalty in [*penalties, *(make() for make in model.losses)]:
             total = total + penalty
         metrics = [
-            ops.mean(metric(label, output))
-            for entries, label, output in zip(model.metrics, labels, outputs, strict=True)
+            masks.mean(metric(label, output), None, mask)
+            for entries, label, output, mask in zip(model.metrics, labels, outputs, found, strict=True)
             for key, metric in entries
             if key not in self.streaming
         ]
         return [total, *(losses if len(losses) > 1 else []), *metrics]
 
-    def _accumulate(self, outputs: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any]) -> None:
-        """Records how the batch changes the states of the streaming metrics."""
+    def _accumulate(
+        self, outputs: Sequence[Any], found: Sequence[Any], labels: Sequence[Any], weights: Sequence[Any]
+    ) -> None:
+        """Records how the batch changes the states of the streaming metrics; masked elements weigh nothing."""
         model, streaming = self.model, self.streaming
-        for i, (entries, label, output) in enumerate(zip(model.metrics, labels, outputs, strict=True)):
+        for i, (entries, label, output, mask) in enumerate(zip(model.metrics, labels, outputs, found, strict=True)):
             for key, _ in entries:
                 if key in streaming:
                     weight = weights[i] if weights and key in model.compilation.weighted else None
-                    streaming[key].update(label, output, weight)
+                    streaming[key].update(label, output, masks.weight(weight, mask))
 
     @staticmethod
     def _number(value: Any) -> Any:
@@ -190,7 +202,7 @@ class Step:
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None
     ) -> Any:
         """The program for arrays like these, compiled at first use."""
-        signature = _Signature(_described(xs), _described(ys), _described(ws), config.jit())
+        signature = Signature(described(xs), described(ys), described(ws), config.jit())
         if self._latest is not None and self._latest[0] == signature:
             return self._latest[1]
         program = self.programs.get(signature)

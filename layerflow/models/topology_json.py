@@ -18,25 +18,34 @@ BACKEND = "tensor_flow.js"
 
 
 def model_topology(model: Any) -> dict[str, Any]:
-    """The `modelTopology` of a file."""
-    return {**layer_entry(model), "keras_version": KERAS_VERSION, "backend": BACKEND}
-
-
-def layer_entry(layer: Layer) -> dict[str, Any]:
-    """{class_name, config} of a layer.
+    """The `modelTopology` of a file.
 
     Raises:
         SaveError: something in the configuration has no form in JSON.
     """
-    config = layer.get_config()
+    entry = layer_entry(model)
+    _check(entry)
+    return {**entry, "keras_version": KERAS_VERSION, "backend": BACKEND}
+
+
+def layer_entry(layer: Layer) -> dict[str, Any]:
+    """{class_name, config} of a layer."""
+    return {"class_name": layer.get_class_name(), "config": layer.get_config()}
+
+
+def _check(entry: Mapping[str, Any]) -> None:
+    """Raises SaveError, with the name of the innermost layer, for what JSON cannot hold."""
     try:
-        json.dumps(config, allow_nan=False)
+        json.dumps(entry, allow_nan=False)
     except (TypeError, ValueError) as error:
+        config = entry["config"]
+        for inner in config.get("layers", []) if isinstance(config, Mapping) else []:
+            _check(inner)
+        name = config.get("name", entry["class_name"]) if isinstance(config, Mapping) else entry["class_name"]
         raise SaveError(
-            f"{layer.name}: its configuration cannot be written ({error}). A function needs a name: register it with "
+            f"{name}: its configuration cannot be written ({error}). A function needs a name: register it with "
             "lf.register_class; other objects need a get_config of the layer that returns plain values."
         ) from None
-    return {"class_name": layer.get_class_name(), "config": config}
 
 
 def _calls(layer: Layer, within: set[Node]) -> list[Node]:

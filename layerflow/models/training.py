@@ -17,6 +17,7 @@ from layerflow.models.batches import Data
 from layerflow.models.compilation import input_slots, resolve, target_slots
 from layerflow.models.compiled import Compiled
 from layerflow.models.measuring import as_result
+from layerflow.models.stateful_step import step_of
 from layerflow.models.step import Step
 from layerflow.registry import accepts_camel_case
 
@@ -88,7 +89,7 @@ class Trainable(Compiled):
             self._refresh_steps()
         assert self._steps is not None
         if mode not in self._steps:
-            self._steps[mode] = Step(self, mode)
+            self._steps[mode] = step_of(self, mode)
         return self._steps[mode]
 
     def _refresh_steps(self) -> None:
@@ -176,9 +177,8 @@ class Trainable(Compiled):
         targets = target_slots(self, self._compiled_as("train_on_batch")) if mode == "train" else []
         outputs = len(targets) if mode == "train" else len(self.outputs)
         shapes = [slot.shape for slot in (*slots, *targets)]
-        floats = all(slot.dtype.kind == "f" and slot.dtype == slots[0].dtype for slot in (*slots, *targets))
-        known = all(shape is not None and None not in shape for shape in shapes)
-        if len(slots) != 1 or outputs != 1 or not known or not floats or any(slot.classes for slot in targets):
+        plain = all(s.is_plain and s.dtype.kind == "f" and s.dtype == slots[0].dtype for s in (*slots, *targets))
+        if len(slots) != 1 or outputs != 1 or not plain:
             return None
         step = self.step(mode)
         call = step.results if mode == "train" else step.predict

@@ -16,30 +16,10 @@ FOLDER = Path(os.environ.get("LAYERFLOW_CONFORMANCE") or Path(__file__).parent /
 
 Case = dict[str, Any]
 
-_RECURRENT = "recurrent layers"
-_MASKS = "embedding and masks"
-_NOISE = "noise layers"
-_PREPROCESSING = "preprocessing layers"
 _FORMATS = "files of Keras: an issue of its own"
 
 # Capability -> why it is not there yet.  Nothing else makes a case skip.
 PENDING: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            *(f"layer.{name}{state}" for name in ("simple_rnn", "gru", "lstm") for state in ("", ".stateful")),
-            "layer.gru_reset_after",
-            "layer.rnn_cell",
-            "layer.stacked_rnn_cells",
-            "layer.bidirectional",
-            "layer.time_distributed",
-            "layer.conv_lstm2d",
-        ],
-        _RECURRENT,
-    ),
-    **dict.fromkeys(["layer.embedding", "layer.masking", "layer.multi_head_attention"], _MASKS),
-    "layer.einsum_dense": "EinsumDense",
-    **dict.fromkeys(["layer.gaussian_noise", "layer.gaussian_dropout", "layer.alpha_dropout"], _NOISE),
-    "layer.category_encoding": _PREPROCESSING,
     **dict.fromkeys(["format.keras_v3", "format.keras_h5"], _FORMATS),
 }
 

@@ -54,44 +54,73 @@ def test_pending_names_only_what_the_cases_need():
     assert set(manifest.PENDING) <= needed
 
 
-@of_kind("layer", "layer_stateful")
+@of_kind("layer")
 def test_layer(case: Case, mode: str):
     stored = manifest.arrays(case["files"]["arrays"])
     inputs, weights, expected = (numbered(stored, key) for key in ("in", "w", "out"))
+    states, several = numbered(stored, "state"), case["call"]["multi_input"]
     training = {} if case["call"]["training"] is None else {"training": case["call"]["training"]}
+    masks = {key: stored[key] for key in ("mask", "attention_mask") if case["call"][key]}
     layer = lf.layers.deserialize(case["layer"])
-    layer.apply(inputs if case["call"]["multi_input"] else inputs[0])
+    layer.apply(inputs if several else inputs[0])
     layer.set_weights(weights)
 
-    def call(xs: list[Any]) -> list[Any]:
-        outputs = layer.call(xs if case["call"]["multi_input"] else xs[0], **training)
+    def call(xs: list[Any], started: list[Any]) -> list[Any]:
+        start = {"initial_state": started} if started else {}
+        outputs = layer.call(xs if several else xs[0], **training, **masks, **start)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
-    outputs = call(inputs) if mode == "eager" else lf.jit(call)(inputs)
+    outputs = call(inputs, states) if mode == "eager" else lf.jit(call)(inputs, states)
     for i, (actual, right) in enumerate(zip(outputs, expected, strict=True)):
         close(actual, right, case, f"out{i}")
     if case["has_updates"]:
         for i, weight in enumerate(layer.weights):
             close(weight, stored[f"after{i}"], case, f"after{i}")
     if mode == "eager":
-        applied = layer.apply(inputs if case["call"]["multi_input"] else inputs[0], **training)
-        close(applied, expected[0], case, "apply")
+        start = {"initial_state": states} if states else {}
+        applied = layer.apply(inputs if several else inputs[0], **training, **masks, **start)
+        close(applied[0] if len(expected) > 1 else applied, expected[0], case, "apply")
+        if "out_mask" in stored:
+            np.testing.assert_array_equal(layer.compute_mask(inputs[0]), stored["out_mask"])
     if case["has_gradients"]:
-        check_layer_gradients(case, stored, layer, call, inputs)
+        check_layer_gradients(case, stored, layer, call, inputs, states)
 
 
-def check_layer_gradients(case: Case, stored: dict[str, np.ndarray], layer: Any, call: Any, inputs: list) -> None:
+@of_kind("layer_stateful")
+def test_stateful_layer(case: Case, mode: str):
+    """One layer, batch after batch: in every step the states go on from the batch before."""
+    stored = manifest.arrays(case["files"]["arrays"])
+    layer = lf.layers.deserialize(case["layer"])
+    model = lf.sequential([layer])
+    layer.set_weights(numbered(stored, "w"))
+    for step in case["steps"]:
+        if step["op"] == "reset_states":
+            model.reset_states()
+        else:
+            close(model.predict(stored[step["in"]]), stored[step["out"]], case, step["out"])
+    layer.reset_states()
+    call = lf.jit(layer.call) if mode == "compiled" else layer.apply
+    for step in case["steps"][:2]:
+        close(call(stored[step["in"]]), stored[step["out"]], case, step["out"])
+
+
+def check_layer_gradients(
+    case: Case, stored: dict[str, np.ndarray], layer: Any, call: Any, inputs: list, states: list
+) -> None:
     cotangents = numbered(stored, "cot")
 
-    def weighted(xs: list[Any]) -> Any:
-        return sum((y * c).sum() for y, c in zip(call(xs), cotangents, strict=True))
+    def weighted(xs: list[Any], started: list[Any]) -> Any:
+        return sum((y * c).sum() for y, c in zip(call(xs, started), cotangents, strict=True))
 
-    if any(f"gin{i}" in stored for i in range(len(inputs))):
-        for i, gradient in enumerate(lf.grad(weighted)(inputs)):
-            if f"gin{i}" in stored:
-                close(gradient, stored[f"gin{i}"], case, f"gin{i}")
+    wanted = {f"gin{i}": x for i, x in enumerate(inputs)} | {f"gstate{i}": s for i, s in enumerate(states)}
+    if stored.keys() & wanted.keys():
+        together = [*inputs, *states]
+        found = lf.grad(lambda given: weighted(given[: len(inputs)], given[len(inputs) :]))(together)
+        for key, gradient in zip(wanted, found, strict=True):
+            if key in stored:
+                close(gradient, stored[key], case, key)
     if any(f"gw{i}" in stored for i in range(len(layer.weights))):
-        _, gradients = lf.variable_grads(lambda: weighted(inputs))
+        _, gradients = lf.variable_grads(lambda: weighted(inputs, states))
         for i, weight in enumerate(layer.weights):
             if f"gw{i}" in stored:
                 close(gradients[weight.name], stored[f"gw{i}"], case, f"gw{i}")

@@ -21,14 +21,21 @@ def check_layer(
     gradient: bool = True,
     tmp_path=None,
     low=-1.0,
+    whole=None,
+    time=False,
 ):
-    """Config round trip, symbolic = eager shape, eager = compiled, gradients = differences, save and load."""
+    """Config round trip, symbolic = eager shape, eager = compiled, gradients = differences, save and load.
+
+    Args:
+        whole: inputs are whole numbers below this.
+        time: the layer takes any number of steps: one model of unknown length is tried with several.
+    """
     rng = np.random.default_rng(3)
-    arrays = [rng.uniform(low, 1.0, s) for s in shapes]
+    arrays = [rng.uniform(low, 1.0, s) if whole is None else rng.integers(0, whole, s) for s in shapes]
     layer = cls(**settings)
     x32 = [a.astype(np.float32) for a in arrays]
     given = x32 if len(x32) > 1 else x32[0]
-    symbols = [lf_input(shape=s[1:]) for s in shapes]
+    symbols = _inputs(shapes)
     symbol = layer.apply(symbols if len(symbols) > 1 else symbols[0])
     eager = layer.apply(given)
     assert eager.shape == output
@@ -39,11 +46,27 @@ def check_layer(
     _check_compiled(net, x32, eager)
     if gradient:
         check_gradients(cls, settings, arrays)
+    if time:
+        _check_lengths(layer, shapes, x32)
     if tmp_path is not None:
         net.save(tmp_path)
         again = load_layers_model(tmp_path)
         np.testing.assert_array_equal(again.replay(x32)[0][0], eager)
     return layer
+
+
+def _inputs(shapes, steps: bool = True) -> list:
+    """Symbols for inputs of these shapes; without `steps` of any number of them."""
+    return [lf_input(shape=s[1:] if steps or len(s) < 2 else (None, *s[2:])) for s in shapes]
+
+
+def _check_lengths(layer: Layer, shapes, arrays: list[np.ndarray]) -> None:
+    symbols = _inputs(shapes, steps=False)
+    net = model(inputs=symbols, outputs=layer.apply(symbols if len(symbols) > 1 else symbols[0]))
+    for more in (0, 2):
+        longer = [np.concatenate([a, a[:, :more]], 1) for a in arrays]
+        given = longer if len(longer) > 1 else longer[0]
+        np.testing.assert_allclose(net.predict(given), layer.apply(given), rtol=1e-4, atol=1e-5)
 
 
 def _check_config(layer: Layer) -> None:
@@ -67,11 +90,12 @@ def check_gradients(cls, settings: dict, arrays: Sequence[np.ndarray]) -> None:
     """d sum(output * cotangent) along one random direction, against a central difference, in float64."""
     layer = cls(**settings, dtype="float64")
     given = [np.array(a) for a in arrays]
+    fixed = {at for at, a in enumerate(given) if a.dtype.kind != "f"}  # whole numbers have no gradient
     y = layer.apply(given if len(given) > 1 else given[0])
     rng = np.random.default_rng(4)
     cotangent = rng.normal(size=np.shape(y))
     points = [*given, *(w.numpy() + 0.1 * rng.normal(size=w.shape) for w in layer.weights)]
-    directions = [rng.normal(size=p.shape) for p in points]
+    directions = [rng.normal(size=p.shape) if at not in fixed else 0 for at, p in enumerate(points)]
 
     def value(step: float) -> float:
         moved = [p + step * d for p, d in zip(points, directions, strict=True)]
@@ -81,7 +105,7 @@ def check_gradients(cls, settings: dict, arrays: Sequence[np.ndarray]) -> None:
 
     numeric = (value(1e-5) - value(-1e-5)) / 2e-5
     value(0.0)
-    symbols = [ops.placeholder(a.shape, np.float64, f"x{i}") for i, a in enumerate(given)]
+    symbols = [ops.placeholder(a.shape, a.dtype if i in fixed else np.float64, f"x{i}") for i, a in enumerate(given)]
     with trace.tracing() as record:
         outputs, _ = layer.forward(list(symbols), [None] * len(symbols), False, [])
         loss = ops.sum(as_list(outputs)[0] * cotangent)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layers.check import check_gradients, check_layer
+from layers.sequence_cases import CELLS, FEATURES, SEQUENCES
 from layers.spatial_cases import SPATIAL
 
 from layerflow import layers as L
@@ -41,17 +42,42 @@ CASES = [
     (L.PReLU, {"alpha_initializer": "ones", "shared_axes": [1]}, [(2, 3, 4)], (2, 3, 4)),
     (L.Softmax, {}, [(2, 3)], (2, 3)),
     *SPATIAL,
+    *SEQUENCES,
+    *FEATURES,
 ]
 
 
-@pytest.mark.parametrize(("cls", "settings", "shapes", "output"), CASES, ids=lambda v: getattr(v, "__name__", None))
-def test_layer(cls, settings, shapes, output, tmp_path):
-    check_layer(cls, settings, *shapes, output=output, tmp_path=tmp_path)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
+def test_layer(case, tmp_path):
+    cls, settings, shapes, output, *options = case
+    check_layer(cls, settings, *shapes, output=output, tmp_path=tmp_path, **(options[0] if options else {}))
+
+
+@pytest.mark.parametrize(("cls", "settings", "states"), CELLS, ids=lambda v: getattr(v, "__name__", None))
+def test_cell(cls, settings, states):
+    """A cell alone gives the output and as many states as it takes; the output is that of the layer with one step."""
+    rng = np.random.default_rng(0)
+    cell = cls(**settings)
+    image = (3, 3) if "filters" in settings else ()
+    x = rng.normal(size=(2, *image, 4)).astype(np.float32)
+    widths = [3, 4, 4] if states == 3 else [4] * states
+    given = [rng.normal(size=(2, *image, n)).astype(np.float32) for n in widths]
+    y, *new = cell.apply([x, *given])
+    assert [np.shape(s) for s in new] == [s.shape for s in given]
+    output, again = cell(x, given)
+    np.testing.assert_array_equal(output, y)
+    np.testing.assert_array_equal(again[-1], new[-1])
+    entry = {"class_name": cell.get_class_name(), "config": cell.get_config()}
+    assert L.deserialize(entry).get_config() == cell.get_config()
+    layer = (L.ConvLSTM2D if image else L.RNN)(**settings if image else {"cell": entry}, return_state=True)
+    layer.apply(x[:, None])
+    layer.set_weights(cell.get_weights())
+    np.testing.assert_allclose(layer.apply(x[:, None], initial_state=given)[0], y, rtol=1e-5, atol=1e-6)
 
 
 def test_every_layer_has_a_case():
     mine = {"Sequential", "Model", "InputLayer", "Merge"}
-    assert {c[0].__name__ for c in CASES} >= {n for n in L.LAYERS.names() if getattr(L, n, None)} - mine
+    assert {c[0].__name__ for c in (*CASES, *CELLS)} >= {n for n in L.LAYERS.names() if getattr(L, n, None)} - mine
 
 
 class Swish(L.Layer):

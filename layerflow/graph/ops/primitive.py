@@ -221,7 +221,7 @@ def constant(array: np.ndarray, given: Any = None) -> Op:
     return Op(CONSTANT, (), {}, array.shape, array.dtype, payload=array)
 
 
-def placeholder(shape: Sequence[int | None], dtype: Any = None, name: str = "input") -> SymbolicTensor:
+def placeholder(shape: Sequence[shapes.Extent | None], dtype: Any = None, name: str = "input") -> SymbolicTensor:
     """A fresh symbol of this shape; a leading None is the batch."""
     op = Op(INPUT, (), {"name": name}, shapes.from_user(shape), np.dtype(dtype or config.floatx()))
     return SymbolicTensor(op, name)

@@ -36,7 +36,7 @@ class Reduction(Primitive):
 
 def shape_of(x: Any) -> shapes.Shape:
     """Shape of a symbol (with run-time extents as Dims), variable or array."""
-    return as_op(x).shape if symbolic.is_symbolic(x) else np.shape(x)
+    return movement._shape(x)
 
 
 def dtype_of(x: Any) -> np.dtype:

@@ -84,7 +84,7 @@ def check_rank(x: Any, rank: int, name: str, first: bool = False) -> None:
             "add the missing axes with expand_dims."
         )
     if not shapes.is_static(shape[1:]):
-        raise ShapeError(
+        raise shapes.UnknownExtentError(
             f"{name}: the extents of {shapes.text(shape)} behind the batch must be known; give the input a full shape."
         )
 

@@ -15,7 +15,7 @@ from layerflow.layers.topology import InputSpec
 from layerflow.registry import factory
 
 
-class Normalization(Layer):
+class Normalizing(Layer):
     """Base: (x - mean) / sqrt(variance + epsilon) * gamma + beta."""
 
     supports_masking = True
@@ -52,7 +52,7 @@ class Normalization(Layer):
             self.beta = make_weight(self, "beta", shape)
 
 
-class BatchNormalization(Normalization):
+class BatchNormalization(Normalizing):
     """Makes each channel of a batch one of mean beta and deviation gamma (Ioffe and Szegedy 2015).
 
     While training, mean and (biased) variance are those of the batch, over all axes but `axis`; the moving statistics
@@ -148,7 +148,7 @@ class BatchNormalization(Normalization):
         return x * factor + shift
 
 
-class LayerNormalization(Normalization):
+class LayerNormalization(Normalizing):
     """Gives the elements of a sample along `axis` mean 0 and deviation 1, then times gamma plus beta (Ba et al. 2016).
 
     Weights: gamma and beta, of the extents of the axes.

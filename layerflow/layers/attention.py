@@ -1,0 +1,184 @@
+"""Attention over sequences.  Arguments, defaults and masks: Keras 3 (INVENTORY 2.8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import ArgumentError, ShapeError
+from layerflow.graph import ops
+from layerflow.graph.ops.indexing import positions
+from layerflow.graph.ops.random import salt_of
+from layerflow.graph.shapes import text
+from layerflow.graph.symbolic import is_symbolic
+from layerflow.layers.base import Layer
+from layerflow.layers.signatures import as_list
+from layerflow.layers.unknown_extents import need_known
+from layerflow.registry import accepts_camel_case, factory, option
+
+HIDDEN = -1e9  # score of what a mask hides: its share of the softmax is 0
+
+
+def attended(scores: Any, mask: Any) -> Any:
+    """Softmax along the last axis over what the mask (broadcast to the scores) lets through."""
+    return ops.softmax(scores if mask is None else ops.where(mask, scores, HIDDEN), -1)
+
+
+def causal(rows: int, columns: int, symbol: bool) -> Any:
+    """[rows, columns], True where the column is not later than the row."""
+    if not symbol:
+        return np.tri(rows, columns, dtype=bool)
+    return ops.greater_equal(positions((rows, columns), 0), positions((rows, columns), 1))
+
+
+def both(a: Any, b: Any) -> Any:
+    """Where both masks are True; None lets everything through."""
+    return b if a is None else a if b is None else ops.logical_and(a, b)
+
+
+def as_mask(mask: Any) -> Any:
+    return mask if mask is None or mask.dtype.kind == "b" else ops.not_equal(mask, 0)
+
+
+class Attending(Layer):
+    """Base of layers of query, value and key: `layer([query, value])`, `layer([query, value, key])` or
+    `layer(query, value, key)`; the key is the value unless given."""
+
+    supports_masking = True
+
+    @accepts_camel_case
+    def apply(self, query: Any, value: Any = None, key: Any = None, **kwargs: Any) -> Any:
+        """As `Layer.apply`, with query, value and key as a list or one by one."""
+        given = as_list(query) if value is None else [query, value, *([] if key is None else [key])]
+        return super().apply(given, **kwargs)
+
+    def __call__(self, query: Any, value: Any = None, key: Any = None, **kwargs: Any) -> Any:
+        return self.apply(query, value, key, **kwargs)
+
+    def _check_inputs(self, shapes: list[Any]) -> None:
+        if len(shapes) not in (2, 3):
+            raise ArgumentError(f"{self.name} takes [query, value] or [query, value, key], got {len(shapes)} inputs.")
+        if any(len(s) < 3 for s in shapes) or len({len(s) for s in shapes}) > 1:
+            listed = ", ".join(map(text, shapes))
+            raise ShapeError(f"{self.name}: query, value and key must all be [batch, steps, features], got {listed}.")
+        for other in shapes[2:]:
+            if any(a != b and None not in (a, b) for a, b in zip(shapes[1][:-1], other[:-1], strict=True)):
+                raise ShapeError(
+                    f"{self.name}: value {text(shapes[1])} and key {text(other)} must have equally many steps."
+                )
+
+    def _checked_mask(self, mask: Any, what: str, wanted: Sequence[Any]) -> Any:
+        """The mask, if it broadcasts to `wanted`, an axis of heads aside."""
+        if mask is None:
+            return None
+        found = tuple(mask.shape)
+        own = found[:1] + found[2:] if len(found) == len(wanted) + 1 else found
+        fits = all(a in (b, 1, None) or b is None for a, b in zip(own, wanted, strict=False))
+        if len(own) != len(wanted) or not fits:
+            raise ShapeError(f"{self.name}: {what} must have shape {text(wanted)}, got {text(found)}.")
+        return as_mask(mask)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """That of the query."""
+        return mask[0] if isinstance(mask, list) else mask
+
+    def _masks(self, mask: Any) -> list[Any]:
+        """Those of query, value and key."""
+        given = mask if isinstance(mask, list) else [mask]
+        return [as_mask(m) for m in [*given, None, None, None][:3]]
+
+
+class Attention(Attending):
+    """Dot-product attention: softmax(query key') value.
+
+    Weights: scale [] with `use_scale`; concat_score_weight [] with score_mode="concat".
+
+    Args:
+        use_scale: whether scores are multiplied by a trained number.
+        score_mode: "dot", or "concat": tanh(query + key) summed over the features.
+        dropout: share of the attention that is dropped while training.
+        seed: gives this layer masks of its own.
+    """
+
+    def __init__(
+        self,
+        use_scale: bool = False,
+        score_mode: str = "dot",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.use_scale = bool(use_scale)
+        self.score_mode = option(f"{self.name}: score_mode", score_mode, ("dot", "concat"))
+        if not 0.0 <= float(dropout) < 1.0:
+            raise ArgumentError(f"{self.name}: dropout must lie in [0, 1), got {dropout}.")
+        self.dropout, self.seed = float(dropout), seed
+
+    def build(self, input_shape):
+        if self.use_scale:
+            self.scale = self.add_weight("scale", (), None, "ones")
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight("concat_score_weight", (), None, "ones")
+
+    def scores(self, query: Any, key: Any) -> Any:
+        """[batch, query steps, key steps]."""
+        if self.score_mode == "dot":
+            found = ops.matmul(query, key, transpose_b=True)
+            return found * self.scale if self.use_scale else found
+        added = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
+        return self.concat_score_weight * ops.sum(ops.tanh(self.scale * added if self.use_scale else added), -1)
+
+    def call(self, inputs, mask=None, training=False, return_attention_scores=False, use_causal_mask=False):
+        query, value, *rest = inputs
+        key = rest[0] if rest else value
+        need_known(self.name, *inputs)
+        q_mask, v_mask, k_mask = self._masks(mask)
+        steps = (query.shape[0], value.shape[1])
+        hidden = self._checked_mask(v_mask, "the mask of the value", steps)
+        hidden = both(hidden, self._checked_mask(k_mask, "the mask of the key", steps))
+        hidden = None if hidden is None else ops.expand_dims(hidden, 1)
+        if use_causal_mask:
+            hidden = both(hidden, causal(query.shape[1], value.shape[1], is_symbolic(query)))
+        weights = attended(self.scores(query, key), hidden)
+        if training and self.dropout:
+            weights = ops.dropout(weights, self.dropout, None, self.seed, salt_of(self.name))
+        y = ops.matmul(weights, value)
+        q_mask = self._checked_mask(q_mask, "the mask of the query", query.shape[:2])
+        y = y if q_mask is None else ops.where(ops.expand_dims(q_mask, -1), y, 0.0)
+        return [y, weights] if return_attention_scores else y
+
+
+class AdditiveAttention(Attention):
+    """Attention by the sum over the features of scale * tanh(query + key) (Bahdanau et al. 2015).
+
+    Weights: scale [features] with `use_scale`.
+
+    Args:
+        use_scale: whether there is a scale.
+        dropout: share of the attention that is dropped while training.
+        seed: gives this layer masks of its own.
+    """
+
+    def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any):
+        super().__init__(use_scale=use_scale, dropout=dropout, seed=seed, **kwargs)
+
+    def build(self, input_shape):
+        if self.use_scale:
+            self.scale = self.add_weight("scale", (input_shape[0][-1],), None, "glorot_uniform")
+
+    def scores(self, query, key):
+        added = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))
+        return ops.sum(self.scale * added if self.use_scale else added, -1)
+
+
+def scale_of(features: int) -> float:
+    """What keeps the scores of random vectors at a variance of one (Vaswani et al. 2017)."""
+    return 1.0 / math.sqrt(features)
+
+
+attention = factory(Attention)
+additive_attention = factory(AdditiveAttention)

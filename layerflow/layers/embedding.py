@@ -1,0 +1,142 @@
+"""Embedding, and masking by value.  Arguments and defaults: INVENTORY 2.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import ArgumentError, DataError, ShapeError
+from layerflow.graph import ops
+from layerflow.graph.shapes import text
+from layerflow.graph.symbolic import is_symbolic
+from layerflow.layers.base import Layer
+from layerflow.layers.core import positive_integer
+from layerflow.layers.spatial import keep_settings, make_weight
+from layerflow.registry import factory
+
+
+class Embedding(Layer):
+    """A vector for each of `input_dim` whole numbers: [batch, steps] to [batch, steps, output_dim].
+
+    Numbers outside of the vocabulary are refused before anything runs where they come from the data.  Inside of a
+    model, computed from something else, they count as the nearest number of the vocabulary.
+
+    Weights: embeddings [input_dim, output_dim].
+
+    Args:
+        input_dim: size of the vocabulary; inputs are 0 .. input_dim - 1.
+        output_dim: features of a vector.
+        embeddings_initializer: uniform in [-0.05, 0.05] unless given.
+        mask_zero: 0 stands for nothing: layers behind leave these steps out.
+        input_length: the number of steps, or a list for several axes; any by default.
+
+    Raises:
+        DataError: a number outside of the vocabulary.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "random_uniform",
+        embeddings_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        input_length: int | Sequence[int | None] | None = None,
+        **kwargs: Any,
+    ):
+        listed = [input_length] if input_length is None or isinstance(input_length, int) else list(input_length)
+        if kwargs.get("input_shape") is None and kwargs.get("batch_input_shape") is None:
+            kwargs["input_shape"] = listed
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.input_dim = positive_integer(self, "input_dim", input_dim)
+        self.output_dim = positive_integer(self, "output_dim", output_dim)
+        keep_settings(
+            self,
+            "embeddings",
+            embeddings_initializer,
+            embeddings_regularizer,
+            embeddings_constraint,
+            "random_uniform",
+        )
+        self.mask_zero = self.supports_masking = bool(mask_zero)
+        self.input_length = None if input_length is None else listed
+
+    @property
+    def vocabulary(self) -> int:
+        """Inputs must be below this; models check their data by it."""
+        return self.input_dim
+
+    def build(self, input_shape):
+        self.embeddings = make_weight(self, "embeddings", (self.input_dim, self.output_dim))
+
+    def call(self, x):
+        if self.input_length is not None:
+            self._check_length(tuple(x.shape))
+        if not is_symbolic(x):
+            check_vocabulary(np.asarray(x), self.input_dim, self.name)
+        indices = x if x.dtype == np.int32 else ops.cast(x, np.int32)
+        return ops.gather(self.embeddings, indices)
+
+    def _check_length(self, shape: tuple[Any, ...]) -> None:
+        wanted = list(self.input_length or [])
+        found = list(shape[1:])
+        if len(found) != len(wanted) or any(None not in (a, b) and a != b for a, b in zip(found, wanted, strict=True)):
+            raise ShapeError(
+                f"{self.name}: input_length is {wanted}, but the input has shape {text(shape)}. "
+                "Give sequences of this length, or leave input_length out."
+            )
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """True where the input is not 0, with `mask_zero`."""
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+
+def check_vocabulary(indices: np.ndarray, size: int, where: str) -> None:
+    """Raises DataError unless all indices are whole numbers in 0 .. size - 1."""
+    if not indices.size:
+        return
+    low, high = indices.min(), indices.max()
+    if not (low >= 0 and high < size):
+        wrong = low if not low >= 0 else high
+        remedy = f"give the layer input_dim={int(high) + 1}" if low >= 0 else "use numbers from 0 on"
+        raise DataError(
+            f"{where}: the input holds {wrong}, but the vocabulary goes from 0 to {size - 1}. "
+            f"Correct the data, or {remedy}."
+        )
+    if indices.dtype.kind == "f" and bool((indices != np.floor(indices)).any()):
+        raise DataError(f"{where}: the input holds numbers that are no whole numbers, and so stand for no word.")
+
+
+class Masking(Layer):
+    """Steps whose features all are `mask_value` are left out by the layers behind.
+
+    Args:
+        mask_value: what marks a step as missing.
+    """
+
+    supports_masking = True
+
+    def __init__(self, mask_value: float | None = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        try:
+            self.mask_value = 0.0 if mask_value is None else float(mask_value)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{self.name}: mask_value must be a number, got {mask_value!r}.") from None
+
+    def _mask(self, x: Any, keepdims: bool) -> Any:
+        return ops.any(ops.not_equal(x, self.mask_value), -1, keepdims=keepdims)
+
+    def call(self, x):
+        return ops.where(self._mask(x, True), x, 0.0)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """True where a step has another value than `mask_value`."""
+        return self._mask(inputs, False)
+
+
+embedding = factory(Embedding)
+masking = factory(Masking)

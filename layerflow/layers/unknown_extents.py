@@ -1,0 +1,55 @@
+"""Shapes of a layer's outputs where extents of its inputs (the number of steps, say) are not known yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from layerflow.graph import ops
+from layerflow.graph.shapes import Dim, Extent, Shape, UnknownExtentError, text
+from layerflow.graph.symbolic import SymbolicTensor
+
+# What stands for the first unknown extent in either try; further ones follow it.  Large enough for windows to fit.
+TRIES = (64, 96)
+
+
+def by_example(
+    inputs: Sequence[SymbolicTensor], trace: Callable[[list[SymbolicTensor]], list[SymbolicTensor]]
+) -> list[SymbolicTensor]:
+    """Symbols with the shapes of the outputs: the layer is traced with two numbers in place of each unknown extent.
+
+    What is the same in both outputs is known; what is the number itself is that unknown extent; anything else is
+    another one.
+    """
+    unknown = list(dict.fromkeys(n.symbol for x in inputs for n in x.op.shape[1:] if isinstance(n, Dim)))
+    numbers = [{name: first + number for number, name in enumerate(unknown)} for first in TRIES]
+    tries = [trace([ops.placeholder(_with_numbers(x.op.shape, each), x.dtype) for x in inputs]) for each in numbers]
+    results = []
+    for one, other in zip(*tries, strict=True):
+        pairs = zip(one.op.shape, other.op.shape, strict=True)
+        results.append(ops.placeholder([_merged(pair, numbers) for pair in pairs], one.dtype))
+    return results
+
+
+def _with_numbers(shape: Shape, numbers: dict[str, int]) -> list[Any]:
+    return [
+        n.factor * numbers[n.symbol] if axis and isinstance(n, Dim) and n.symbol in numbers else n
+        for axis, n in enumerate(shape)
+    ]
+
+
+def _merged(pair: tuple[Extent, Extent], numbers: list[dict[str, int]]) -> Extent | None:
+    first, second = pair
+    if first == second:
+        return first
+    for name in numbers[0]:
+        if pair == (numbers[0][name], numbers[1][name]):
+            return Dim(name)
+    return None
+
+
+def need_known(layer: str, *inputs: Any) -> None:
+    """Raises UnknownExtentError unless all extents but the batch are known: the layer is then traced by example."""
+    for x in inputs:
+        if None in x.shape[1:]:
+            raise UnknownExtentError(f"{layer}: the extents of an input of shape {text(x.shape)} must be known.")
