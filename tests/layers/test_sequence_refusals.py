@@ -118,6 +118,11 @@ CASES = {
         ShapeError,
         ["mine", "[3]", "[2,4]"],
     ),
+    "more places than there are": (
+        lambda: L.position_embedding(sequence_length=3, name="mine").apply(SEQUENCE),
+        ShapeError,
+        ["mine", "0 to 5", "[2,5,3]", "sequence_length=3"],
+    ),
     "category that is none": (
         lambda: L.category_encoding(num_tokens=3, name="mine").apply(np.array([[3, 1]])),
         DataError,
