@@ -10,8 +10,8 @@ from layerflow.graph import ops
 from layerflow.graph.shapes import Dim, Extent, Shape, UnknownExtentError, text
 from layerflow.graph.symbolic import SymbolicTensor
 
-# What stands for the first unknown extent in two tries; further ones follow it.  Large, for windows to fit; where that is
-# more than a layer takes, small.
+# What stands for the first unknown extent in two tries; further ones follow it.  Large, for windows to fit; where that
+# is more than a layer takes, small.
 LARGE, SMALL = (64, 96), (2, 3)
 
 Trace = Callable[[list[SymbolicTensor]], list[SymbolicTensor]]
