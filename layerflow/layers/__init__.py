@@ -91,8 +91,10 @@ from layerflow.layers.einsum_dense import (
 from layerflow.layers.embedding import (
     Embedding,
     Masking,
+    PositionEmbedding,
     embedding,
     masking,
+    position_embedding,
 )
 from layerflow.layers.features import (
     CategoryEncoding,

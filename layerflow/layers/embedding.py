@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import initializers
 from layerflow.errors import ArgumentError, DataError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
@@ -14,6 +15,8 @@ from layerflow.graph.symbolic import is_symbolic
 from layerflow.layers.base import Layer
 from layerflow.layers.core import positive_integer
 from layerflow.layers.spatial import keep_settings, make_weight
+from layerflow.layers.topology import InputSpec
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -138,5 +141,40 @@ class Masking(Layer):
         return self._mask(inputs, False)
 
 
+class PositionEmbedding(Layer):
+    """A trained vector for each place of a sequence [batch, steps, features], to be added to it.
+
+    Weights: embeddings [sequence_length, features].
+
+    Args:
+        sequence_length: the most steps a sequence may have.
+        initializer: of the vectors.
+    """
+
+    supports_masking = True
+
+    def __init__(self, sequence_length: int, initializer: Any = "glorot_uniform", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.sequence_length = positive_integer(self, "sequence_length", sequence_length)
+        self.initializer = initializers.get(initializer or "glorot_uniform")
+        self.input_spec = InputSpec(ndim=3, remedy="PositionEmbedding takes [batch, steps, features].")
+
+    def build(self, input_shape):
+        if input_shape[-1] is None:
+            raise ShapeError(f"{self.name}: the features of an input of shape {text(input_shape)} must be known.")
+        self.embeddings = self.add_weight("embeddings", (self.sequence_length, input_shape[-1]), None, self.initializer)
+
+    def call(self, x, start_index=0):
+        need_known(self.name, x)
+        end = int(start_index) + x.shape[1]
+        if not 0 <= int(start_index) <= end <= self.sequence_length:
+            raise ShapeError(
+                f"{self.name}: steps {start_index} to {end} of an input of shape {text(x.shape)} go beyond "
+                f"sequence_length={self.sequence_length}. Give the layer a larger one, or shorter sequences."
+            )
+        return ops.broadcast_to(self.embeddings[int(start_index) : end], ops.shape_of(x))
+
+
 embedding = factory(Embedding)
+position_embedding = factory(PositionEmbedding)
 masking = factory(Masking)

@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from layerflow.errors import ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import Dim, Extent, Shape, UnknownExtentError, text
 from layerflow.graph.symbolic import SymbolicTensor
 
-# What stands for the first unknown extent in either try; further ones follow it.  Large enough for windows to fit.
-TRIES = (64, 96)
+# What stands for the first unknown extent in two tries; further ones follow it.  Large, for windows to fit; where that
+# is more than a layer takes, small.
+LARGE, SMALL = (64, 96), (2, 3)
+
+Trace = Callable[[list[SymbolicTensor]], list[SymbolicTensor]]
 
 
-def by_example(
-    inputs: Sequence[SymbolicTensor], trace: Callable[[list[SymbolicTensor]], list[SymbolicTensor]]
-) -> list[SymbolicTensor]:
+def by_example(inputs: Sequence[SymbolicTensor], trace: Trace) -> list[SymbolicTensor]:
     """Symbols with the shapes of the outputs: the layer is traced with two numbers in place of each unknown extent.
 
     What is the same in both outputs is known; what is the number itself is that unknown extent; anything else is
     another one.
     """
+    try:
+        return _by_example(inputs, trace, LARGE)
+    except ShapeError as error:
+        try:
+            return _by_example(inputs, trace, SMALL)
+        except ShapeError:
+            raise error from None
+
+
+def _by_example(inputs: Sequence[SymbolicTensor], trace: Trace, sizes: tuple[int, int]) -> list[SymbolicTensor]:
     unknown = list(dict.fromkeys(n.symbol for x in inputs for n in x.op.shape[1:] if isinstance(n, Dim)))
-    numbers = [{name: first + number for number, name in enumerate(unknown)} for first in TRIES]
+    numbers = [{name: first + number for number, name in enumerate(unknown)} for first in sizes]
     tries = [trace([ops.placeholder(_with_numbers(x.op.shape, each), x.dtype) for x in inputs]) for each in numbers]
     results = []
     for one, other in zip(*tries, strict=True):

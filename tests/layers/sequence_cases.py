@@ -29,6 +29,7 @@ SEQUENCES = [
     (L.ConvLSTM2D, {"filters": 2, "kernel_size": 2, "padding": "same"}, [(2, 3, 4, 4, 1)], (2, 4, 4, 2), _TIME),
     (L.Embedding, {"input_dim": 5, "output_dim": 3}, [(2, 4)], (2, 4, 3), {**_WHOLE, **_TIME}),
     (L.Embedding, {"input_dim": 5, "output_dim": 3, "mask_zero": True, "input_length": 4}, [(2, 4)], (2, 4, 3), _WHOLE),
+    (L.PositionEmbedding, {"sequence_length": 8}, [(2, 4, 3)], (2, 4, 3), _TIME),
     (L.Masking, {"mask_value": 0.5}, [(2, 4, 3)], (2, 4, 3)),
     (L.Attention, {"use_scale": True}, _PAIR, (2, 4, 3), _TIME),
     (L.Attention, {"score_mode": "concat"}, [(2, 4, 3), (2, 5, 3), (2, 5, 3)], (2, 4, 3)),

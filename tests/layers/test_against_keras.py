@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,14 @@ import pytest
 
 import layerflow as lf
 from layerflow import config
+from tests.oracles.layer_cases import CASES
 
-FOLDER = Path(__file__).parents[1] / "oracles"
-_spec = importlib.util.spec_from_file_location("layer_cases", FOLDER / "layer_cases.py")
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-CASES = _module.CASES
+STORED = Path(__file__).parents[1] / "oracles" / "data" / "keras_layers.npz"
 
 
 @functools.cache
 def stored() -> dict[str, np.ndarray]:
-    with np.load(FOLDER / "keras_layers.npz", allow_pickle=False) as file:
+    with np.load(STORED, allow_pickle=False) as file:
         return dict(file)
 
 

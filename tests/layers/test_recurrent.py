@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -133,7 +135,8 @@ def test_states_go_on_from_batch_to_batch(jit):
     try:
         whole = L.lstm(units=2, name="whole")
         expected = whole.apply(X[:2, :4])
-        model = lf.sequential([L.lstm(units=2, stateful=True, batch_input_shape=[2, 2, 3])])
+        layer: Any = L.lstm(units=2, stateful=True, batch_input_shape=[2, 2, 3])
+        model = lf.sequential([layer])
         model.set_weights(whole.get_weights())
         model.predict(X[:2, :2])
         np.testing.assert_allclose(model.predict(X[:2, 2:4]), expected, rtol=1e-5, atol=1e-6)
@@ -147,8 +150,8 @@ def test_states_go_on_from_batch_to_batch(jit):
         model.reset_states()
         model.fit(X[:2, :2], np.zeros((2, 2)), batch_size=2, verbose=0)
         np.testing.assert_allclose(model.predict(X[:2, 2:4]), expected, rtol=1e-5, atol=1e-6)
-        model.layers[0].reset_states([np.ones((2, 2)), np.zeros((2, 2))])
-        assert (model.layers[0].states[0] == 1).all()
+        layer.reset_states([np.ones((2, 2)), np.zeros((2, 2))])
+        assert (layer.states[0] == 1).all()
     finally:
         config.set_jit(before)
 

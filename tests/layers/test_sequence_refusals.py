@@ -118,6 +118,11 @@ CASES = {
         ShapeError,
         ["mine", "[3]", "[2,4]"],
     ),
+    "more places than there are": (
+        lambda: L.position_embedding(sequence_length=3, name="mine").apply(SEQUENCE),
+        ShapeError,
+        ["mine", "0 to 5", "[2,5,3]", "sequence_length=3"],
+    ),
     "category that is none": (
         lambda: L.category_encoding(num_tokens=3, name="mine").apply(np.array([[3, 1]])),
         DataError,
@@ -199,7 +204,8 @@ def test_words_outside_of_the_vocabulary_never_reach_a_model(method):
 
 
 def test_batches_of_another_size_never_reach_a_stateful_model():
-    model = lf.sequential([_stateful([2, 5, 3])])
+    layer = _stateful([2, 5, 3])
+    model = lf.sequential([layer])
     model.compile(optimizer="sgd", loss="meanSquaredError")
     x, y = np.zeros((4, 5, 3), np.float32), np.zeros((4, 2), np.float32)
     for call in (
@@ -211,4 +217,4 @@ def test_batches_of_another_size_never_reach_a_stateful_model():
     ):
         with pytest.raises(DataError, match=r"batches of 2 examples.*batch_size=2"):
             call()
-    assert all((state == 0).all() for state in model.layers[0].states)
+    assert all((state == 0).all() for state in layer.states)

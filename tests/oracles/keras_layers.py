@@ -1,12 +1,12 @@
-"""Writes keras_layers.npz: what Keras 3 computes for `layer_cases`.
+"""Writes data/keras_layers.npz: what Keras 3 computes for `layer_cases`.
 
 KERAS_BACKEND=jax python tests/oracles/keras_layers.py
 """
 
 from pathlib import Path
 
-import jax
-import keras
+import jax  # pyright: ignore[reportMissingImports]
+import keras  # pyright: ignore[reportMissingImports]
 import numpy as np
 from layer_cases import CASES
 
@@ -61,7 +61,7 @@ def main():
         arrays.update({f"in{i}": x for i, x in enumerate(inputs)})
         arrays.update(computed(cls, config, inputs, made, rng))
         out.update({f"{case}/{name}": array for name, array in arrays.items()})
-    np.savez_compressed(Path(__file__).with_suffix(".npz"), **out)
+    np.savez_compressed(Path(__file__).parent / "data" / "keras_layers.npz", **out)
 
 
 if __name__ == "__main__":
