@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -96,7 +98,8 @@ def test_clone_model_takes_other_layers():
     def wider(layer):
         return L.dense(units=6) if isinstance(layer, L.Dense) else layer.from_config(layer.get_config())
 
-    assert lf.models.clone_model(model, cloneFunction=wider).predict(X).shape == (200, 6)
+    copied: Any = lf.models.clone_model
+    assert copied(model, cloneFunction=wider).predict(X).shape == (200, 6)
     x = lf.input(shape=[4])
     graph = lf.model(inputs=x, outputs=L.add().apply([x, L.dense(units=4).apply(x)]))
     clone = lf.clone_model(graph)
