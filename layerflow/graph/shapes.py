@@ -1,10 +1,11 @@
-"""Shape algebra: extents are integers, or multiples of a symbol whose value is known only when a batch arrives."""
+"""Shape algebra: extents are integers, or multiples of symbols whose values are known only when a batch arrives."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from layerflow.errors import ShapeError
 
@@ -18,21 +19,86 @@ class UnknownExtentError(ShapeError):
 _fresh = itertools.count(1)
 
 
+def _undecided(name: str) -> Callable[[Dim, object], NoReturn]:
+    def refuse(extent: Dim, other: object) -> NoReturn:
+        raise UnknownExtentError(f"{extent} {name} {other} cannot be decided: {extent} is known only at run time.")
+
+    return refuse
+
+
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """An extent known at run time: `factor` times the value of `symbol`."""
+    """An extent known at run time: `factor` times the value of `symbol`; the factor may be one too.
+
+    What would need its value raises UnknownExtentError, so that no part of the compiler takes a guess for granted.
+    """
 
     symbol: str = BATCH
-    factor: int = 1
+    factor: Extent = 1
 
     def __str__(self) -> str:
-        return self.symbol if self.factor == 1 else f"{self.factor}{self.symbol}"
+        return f"{'' if self.factor == 1 else self.factor}{self.symbol}"
 
     __repr__ = __str__
+
+    def __mul__(self, other: Extent) -> Extent:
+        return multiply(self, other)
+
+    __rmul__ = __mul__
+    __lt__, __le__, __gt__, __ge__ = map(_undecided, ("<", "<=", ">", ">="))
+    __add__, __sub__, __floordiv__, __mod__ = map(_undecided, ("+", "-", "//", "%"))
+    __radd__, __rsub__, __rfloordiv__, __rmod__ = map(_undecided, ("+", "-", "//", "%"))
 
 
 Extent = int | Dim
 Shape = tuple[Extent, ...]
+
+
+def symbols_of(extent: Extent) -> tuple[str, ...]:
+    """The symbols that an extent is a multiple of, the batch first."""
+    return (extent.symbol, *symbols_of(extent.factor)) if isinstance(extent, Dim) else ()
+
+
+def number_of(extent: Extent) -> int:
+    """An extent without its symbols."""
+    return number_of(extent.factor) if isinstance(extent, Dim) else extent
+
+
+def _monomial(symbols: Iterable[str], number: int) -> Extent:
+    extent: Extent = number
+    for symbol in sorted(symbols, key=lambda name: (name != BATCH, name), reverse=True) if number else ():
+        extent = Dim(symbol, extent)
+    return extent
+
+
+def valued(extent: Extent, values: Mapping[str, int]) -> int:
+    """An extent with the values of its symbols."""
+    return values[extent.symbol] * valued(extent.factor, values) if isinstance(extent, Dim) else extent
+
+
+TYPICAL = 64  # what a symbol but the batch counts for where the compiler weighs work
+
+
+def typical(extent: Extent) -> int:
+    """An extent for one sample, with a usual number in place of its other symbols."""
+    factor = 1 if not isinstance(extent, Dim) or extent.symbol == BATCH else TYPICAL
+    return factor * typical(extent.factor) if isinstance(extent, Dim) else extent
+
+
+def bound_of(a: Extent, b: Extent) -> Extent:
+    """An extent that is at least both: symbols stand for 1 or more."""
+    if not a or not b:
+        return a or b
+    longer = max(symbols_of(a), symbols_of(b), key=len)
+    if not all(longer.count(s) >= symbols_of(x).count(s) for x in (a, b) for s in symbols_of(x)):
+        raise UnknownExtentError(f"which of {a} and {b} is larger is known only at run time.")
+    return _monomial(longer, max(number_of(a), number_of(b)))
+
+
+def code(extent: Extent) -> str:
+    """An extent as an expression, with symbols as variables."""
+    symbols, number = symbols_of(extent), number_of(extent)
+    return " * ".join([*symbols, *([str(number)] if number != 1 or not symbols else [])])
 
 
 def from_user(shape: Iterable[int | Dim | None]) -> Shape:
@@ -63,39 +129,40 @@ def text(shape: Iterable[Extent | None]) -> str:
 def multiply(a: Extent, b: Extent) -> Extent:
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    if isinstance(a, Dim) and isinstance(b, Dim):
-        raise UnknownExtentError(
-            f"the product of the unknown extents {a} and {b} is not supported; make one of them known."
-        )
-    dim, number = (a, b) if isinstance(a, Dim) else (b, a)
-    assert isinstance(dim, Dim)
-    assert isinstance(number, int)
-    return 0 if number == 0 else Dim(dim.symbol, dim.factor * number)
+    return _monomial((*symbols_of(a), *symbols_of(b)), number_of(a) * number_of(b))
 
 
 def add(a: Extent, b: Extent) -> Extent:
     if isinstance(a, int) and isinstance(b, int):
         return a + b
-    if isinstance(a, Dim) and isinstance(b, Dim) and a.symbol == b.symbol:
-        return Dim(a.symbol, a.factor + b.factor)
     if a == 0 or b == 0:
         return b if a == 0 else a
+    if symbols_of(a) == symbols_of(b):
+        return _monomial(symbols_of(a), number_of(a) + number_of(b))
     raise UnknownExtentError(
         f"the sum of the extents {a} and {b} is not supported: one of them is known only at run time."
     )
 
 
+def quotient(a: Extent, b: Extent) -> Extent | None:
+    """a / b if b divides a whatever the symbols stand for."""
+    left = list(symbols_of(a))
+    for symbol in symbols_of(b):
+        if symbol not in left:
+            return None
+        left.remove(symbol)
+    if not number_of(b) or number_of(a) % number_of(b):
+        return None
+    return _monomial(left, number_of(a) // number_of(b))
+
+
 def divide(a: Extent, b: Extent) -> Extent:
     """Exact quotient a / b; ShapeError when b does not divide a."""
-    if isinstance(b, Dim):
-        if isinstance(a, Dim) and a.symbol == b.symbol and a.factor % b.factor == 0:
-            return a.factor // b.factor
-    elif b and isinstance(a, Dim) and a.factor % b == 0:
-        return Dim(a.symbol, a.factor // b)
-    elif b and isinstance(a, int) and a % b == 0:
-        return a // b
-    error = UnknownExtentError if isinstance(a, Dim) or isinstance(b, Dim) else ShapeError
-    raise error(f"extent {a} is not divisible by {b}.")
+    found = quotient(a, b)
+    if found is None:
+        error = UnknownExtentError if isinstance(a, Dim) or isinstance(b, Dim) else ShapeError
+        raise error(f"extent {a} is not divisible by {b}.")
+    return found
 
 
 def size(shape: Sequence[Extent]) -> Extent:
@@ -106,8 +173,9 @@ def size(shape: Sequence[Extent]) -> Extent:
 
 
 def static(extent: Extent) -> int:
-    """An extent that the caller knows to be a number."""
-    assert isinstance(extent, int), f"extent {extent} is known only at run time"
+    """An extent that has to be a number here."""
+    if isinstance(extent, Dim):
+        raise UnknownExtentError(f"the extent {extent} is known only at run time.")
     return extent
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from layerflow.graph.shapes import Dim, Shape
+from layerflow.graph import shapes
+from layerflow.graph.shapes import BATCH, Dim, Extent, Shape
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import index as ix
 from layerflow.jit.index import Index, Ranges
@@ -21,7 +22,7 @@ class Layout:
     """Element strides of a buffer; the leading extent may be a run-time one."""
 
     shape: Shape
-    strides: tuple[int, ...]
+    strides: tuple[Extent, ...]
 
     def offset(self, index: Sequence[Index]) -> Index:
         total = ix.ZERO
@@ -30,19 +31,18 @@ class Layout:
         return total
 
     @property
-    def per_row(self) -> int:
+    def per_row(self) -> Extent:
         """Elements from one index of the leading axis to the next."""
         return self.strides[0] if self.strides else 1
 
 
 def dense(shape: Shape, pitch: int | None = None) -> Layout:
     """Row-major; `pitch` is the distance of rows of the last axis if they are padded."""
-    strides: list[int] = [1] * len(shape)
-    step = pitch or (shape[-1] if shape and isinstance(shape[-1], int) else 1)
+    strides: list[Extent] = [1] * len(shape)
+    step = pitch or (shape[-1] if shape else 1)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = step
-        extent = shape[axis]
-        step = step * extent if isinstance(extent, int) else step
+        step = shapes.multiply(step, shape[axis])
     return Layout(shape, tuple(strides))
 
 
@@ -77,13 +77,9 @@ def operands(
                 source[p] = index[axis]
             return [(op.inputs[0], tuple(source))]
         case "slice":
-            begin, step = op.attrs["begin"], op.attrs["step"]
-            return [
-                (
-                    op.inputs[0],
-                    tuple(ix.add(ix.scale(i, s), ix.number(b)) for i, b, s in zip(index, begin, step, strict=True)),
-                )
-            ]
+            x, begin, step = op.inputs[0], op.attrs["begin"], op.attrs["step"]
+            places = zip(index, begin, step, x.shape, strict=True)
+            return [(x, tuple(ix.add(ix.scale(i, s), _beginning(b, n)) for i, b, s, n in places))]
         case "windows":
             rank = len(op.attrs["size"])
             steps = zip(
@@ -101,6 +97,11 @@ def operands(
             )
             return [(positions, inner), (table, (row, *index[len(inner) :]))]
     return []
+
+
+def _beginning(begin: int, extent: Extent) -> Index:
+    """Where a slice begins; a negative number counts from an end that is known only at run time."""
+    return ix.number(begin) if begin >= 0 else ix.add(ix.number(extent), ix.number(begin))
 
 
 def inline_references(
@@ -121,5 +122,6 @@ def inline_references(
 
 
 def batch_of(shape: Shape) -> Dim | None:
-    """The run-time extent of the leading axis, if it has one."""
-    return shape[0] if shape and isinstance(shape[0], Dim) else None
+    """The extent of the leading axis, if that is of the batch."""
+    lead = shape[0] if shape else 1
+    return lead if isinstance(lead, Dim) and lead.symbol == BATCH else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from layerflow.graph.shapes import Dim, Extent, Shape, static
+from layerflow.graph.shapes import Dim, Extent, Shape, static, typical
 from layerflow.graph.symbolic import Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
@@ -159,7 +159,7 @@ def multiply_adds(op: Op) -> float:
     variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(op.shape))
     total = 1.0
     for extent in (*op.shape[is_sharded(op) :], *(n for _, n in contraction(op, variables, ranges).folded)):
-        total *= extent if isinstance(extent, int) else extent.factor
+        total *= typical(extent)
     return total
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from layerflow.graph.shapes import Dim, static
+from layerflow.graph.shapes import Dim, Extent, code, divide, size, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
+from layerflow.jit.access import batch_of
 from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.overlap import OverlapNest
 from layerflow.jit.schedule import Buffer, Kernel, Schedule
@@ -37,8 +38,7 @@ class _CopyNest(LoopNest):
         return self.group.anchor
 
     def body(self) -> list[str]:
-        lead = self.group.domain[0] if self.group.domain else 1
-        if isinstance(lead, Dim):
+        if batch_of(self.group.domain) is not None:
             self.kernel.units = 0
             lines = []
             for op, begin in self.blocks():
@@ -94,9 +94,7 @@ class ConcatenateNest(_CopyNest):
             begin[axis] = at
             found.append((op, tuple(begin)))
             extent = op.shape[axis]
-            if isinstance(extent, Dim):
-                raise Unvectorizable("concatenation of batches")
-            at += extent
+            at += static(extent)
         return found
 
 
@@ -104,7 +102,7 @@ class PadNest(_CopyNest):
     """The fill value everywhere, then the operand inside."""
 
     def body(self) -> list[str]:
-        self.kernel.units = 0 if isinstance(self.group.domain[0], Dim) else 1
+        self.kernel.units = 0 if batch_of(self.group.domain) is not None else 1
         return super().body()
 
     def blocks(self) -> list[tuple[Op, tuple[int, ...]]]:
@@ -231,8 +229,8 @@ def turned(lanes: int) -> list[str]:
 def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, lanes: int) -> str:
     """Source that copies the rows of one batch, in order, from the caller's array into staging, casting on the way."""
     layout = buffer.layout
-    width = math.prod(map(static, layout.shape[1:]))
-    last = static(layout.shape[-1]) if len(layout.shape) > 1 else 1
+    width = size(layout.shape[1:])
+    last = layout.shape[-1] if len(layout.shape) > 1 else 1
     pitch = layout.strides[-2] if len(layout.shape) > 1 else 1
     target = TYPES[buffer.op.dtype.name]
     lines = [
@@ -250,26 +248,29 @@ def write_gather(buffer: Buffer, source_slot: int, source_type: str, name: str, 
     return "\n".join([*lines, *(INDENT * 2 + line for line in body)]) + "\n"
 
 
-def _copied_row(width: int, last: int, pitch: int, row: int, source: str, target: str, lanes: int) -> list[str]:
+def _copied_row(
+    width: Extent, last: Extent, pitch: Extent, row: Extent, source: str, target: str, lanes: int
+) -> list[str]:
     lines: list[str] = []
-    runs = width // last if last else 0
-    pad = ""
-    if runs > 1 and pitch != last:
-        lines.append(f"for s in range({runs}):")
+    runs = divide(width, last) if last else 0
+    pad, span = "", width
+    a, b = f"row * {code(width)}", f"i * {code(row)}"
+    if runs != 1 and pitch != last:
+        lines.append(f"for s in range({code(runs)}):")
         pad, span = INDENT, last
-        a, b = f"row * {width} + s * {last}", f"i * {row} + s * {pitch}"
-    else:
-        span = width
-        a, b = f"row * {width}", f"i * {row}"
-    whole = span // lanes * lanes
+        a, b = f"{a} + s * {code(last)}", f"{b} + s * {code(pitch)}"
+    if isinstance(span, Dim):
+        lines.append(f"{pad}whole = {code(span)} // {lanes} * {lanes}")
+    whole = "whole" if isinstance(span, Dim) else span // lanes * lanes
     if whole:
         lines += [
             f"{pad}for j in range(0, {whole}, {lanes}):",
             f"{pad}{INDENT}store(target, {b} + j, {_cast(f'load(source, {a} + j)', source, target)})",
         ]
-    if span - whole:
-        value = _cast(f"load(source, {a} + {whole}, {span - whole})", source, target)
-        lines.append(f"{pad}store(target, {b} + {whole}, {value}, {span - whole})")
+    if span != whole:
+        rest = f"{code(span)} - whole" if isinstance(span, Dim) else span % lanes
+        value = _cast(f"load(source, {a} + {whole}, {rest})", source, target)
+        lines.append(f"{pad}store(target, {b} + {whole}, {value}, {rest})")
     return lines
 
 

@@ -6,9 +6,13 @@ The kernels are in the kernel language; the driver that runs them is Python, whi
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
 import numpy as np
 
+from layerflow.graph import shapes
+from layerflow.graph.shapes import code
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import copies, folds, grouping, memory, recurrence, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
@@ -58,6 +62,7 @@ class Module:
     slots: int  # length of one thread's context table
     advance: dict[Op, int]  # buffer whose address moves from batch to batch -> slot of (base, stride)
     source_slots: dict[Op, int]  # argument that can be gathered -> slot of the caller's array
+    symbols: dict[str, int]  # extent known only at run time -> slot
     local_slots: dict[Buffer, int]  # value of a group of samples -> slot of the memory that every group uses
     work: float  # rough operations a sample (or a run), to choose the number of threads
 
@@ -89,6 +94,8 @@ def emit(
     slots += len(gathered)
     local_slots = {b: slots + at for at, b in enumerate(memory.local_buffers(plan))}
     slots += len(local_slots)
+    symbols = {name: slots + at for at, name in enumerate(_symbols(plan))}
+    slots += len(symbols)
 
     def write(plan: Schedule, kernel: Kernel) -> str:
         if kernel.loop:
@@ -100,9 +107,28 @@ def emit(
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
     slots = -(-slots // 8) * 8
-    driver, groups = _driver(plan, gathers, slots, cache_bytes, local_slots)
+    driver, groups = _driver(plan, gathers, slots, cache_bytes, local_slots, symbols)
     texts += [_begin(plan, advance), groups]
-    return Module(plan, "\n".join(texts), driver, slots, advance, source_slots, local_slots, _work(plan))
+    kernels = _with_symbols("\n".join(texts), symbols)
+    return Module(plan, kernels, driver, slots, advance, source_slots, symbols, local_slots, _work(plan))
+
+
+def _symbols(plan: Schedule) -> list[str]:
+    """Extents besides the batch that are known only at run time."""
+    found = {s for op in plan.graph.inputs for n in op.shape for s in shapes.symbols_of(n)}
+    return sorted(found - {shapes.BATCH})
+
+
+def _with_symbols(source: str, symbols: dict[str, int]) -> str:
+    """The source with the symbols that a function uses loaded in its head."""
+    if not symbols:
+        return source
+    functions = re.split(r"^(?=def )", source, flags=re.MULTILINE)
+    for at, text in enumerate(functions):
+        used = [name for name in symbols if re.search(rf"\b{name}\b", text)]
+        loads = "".join(f"\n{INDENT}{name} = integer(ctx, {symbols[name]})" for name in used)
+        functions[at] = re.sub(r"(?m)^    lanes\(.*\)$", lambda found, loads=loads: found[0] + loads, text, count=1)
+    return "".join(functions)
 
 
 def _lanes_for(dtypes: list[np.dtype], vector_bytes: int) -> int:
@@ -162,12 +188,13 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
 
 
 def _driver(
-    plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Buffer, int]
+    plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Buffer, int], symbols: dict[str, int]
 ) -> tuple[str, str]:
     """The function every thread runs, and the kernel-language functions that run sample kernels group by group."""
     lines = [
         "def step(ctx, tid, threads):",
         f"    me = ctx + tid * {slots * 8}",
+        *(f"    {name} = integer(me, {slot})" for name, slot in symbols.items()),
         f"    for b in range(integer(me, {COUNT})):",
         "        begin(me, b, threads)",
     ]
@@ -213,7 +240,7 @@ def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Buffer, int]) -> l
     stored = [plan.buffers[op] for k in kernels for op in k.group.stored if not is_sharded(op)]
     moved = [(buffer, local[buffer]) for buffer in stored if buffer in local]
     return [
-        f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {buffer.bytes_per_sample})"
+        f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {code(buffer.bytes_per_sample)})"
         for buffer, slot in moved
     ]
 
@@ -241,13 +268,13 @@ def _sharded_sequence(
     ]
     calls = [f"{k.name}(ctx, g, h)" for k in kernels]
     lines += [f"        {line}" for line in _groups("first", "last", size, [*moves, *calls])]
-    lines += [f"        {k.name}(ctx, 0, {k.units})" for k in ends]
+    lines += [f"        {k.name}(ctx, 0, {code(k.units)})" for k in ends]
     return "\n".join(lines) + "\n"
 
 
 def _cleared(buffer: Buffer) -> list[str]:
     """Statements that set one part of a sum to zero."""
-    size = buffer.elements if buffer.local else buffer.layout.per_row
+    size = shapes.static(buffer.elements if buffer.local else buffer.layout.per_row)
     pointer, part, kind = f"p{buffer.slot}", "0" if buffer.local else f"s * {size}", TYPES[buffer.op.dtype.name]
     whole = size // ZEROS * ZEROS
     lines = [
@@ -298,12 +325,13 @@ def _phase(
             continue
         flush()
         if kernel.private:
-            body.append(f"{kernel.name}(me, 0, {kernel.units})")
+            body.append(f"{kernel.name}(me, 0, {code(kernel.units)})")
             continue
         # Kernels of few units start at another thread each time, so that they do not all fall to the same one.
         at = f"turn(tid, {turn}, threads)" if turn else "tid"
-        body.append(f"{kernel.name}(me, cut({kernel.units}, {at}, threads), cut({kernel.units}, {at} + 1, threads))")
-        turn += kernel.units < 8
+        units = code(kernel.units)
+        body.append(f"{kernel.name}(me, cut({units}, {at}, threads), cut({units}, {at} + 1, threads))")
+        turn += isinstance(kernel.units, int) and kernel.units < 8
     flush()
     return turn
 
@@ -314,7 +342,7 @@ def _work(plan: Schedule) -> float:
     for kernel in plan.kernels:
         group = kernel.group
         if kernel.loop:
-            total += kernel.loop.length * _work(kernel.loop.plan)
+            total += shapes.typical(kernel.loop.length) * _work(kernel.loop.plan)
             continue
         sizes = [_count(op) for op in group.members]
         total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
@@ -323,7 +351,4 @@ def _work(plan: Schedule) -> float:
 
 
 def _count(op: Op) -> float:
-    out = 1.0
-    for extent in op.shape:
-        out *= extent if isinstance(extent, int) else extent.factor
-    return out
+    return float(math.prod(map(shapes.typical, op.shape)))

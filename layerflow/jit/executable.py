@@ -12,7 +12,7 @@ import numpy as np
 
 from layerflow import config
 from layerflow.graph.ir import Graph
-from layerflow.graph.shapes import Dim, static
+from layerflow.graph.shapes import Dim, static, valued
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
 from layerflow.jit.cpus import get_num_threads
@@ -51,11 +51,19 @@ class Executable:
         self.rows = -1
         self.threads = 0
         self.arena = np.zeros(0, np.uint8)
+        self.extents: dict[str, int] = {}  # of symbols besides the batch: now in the table, and the largest so far
+        self.largest: dict[str, int] = {}
         self.scalars = np.zeros(16, np.float64)
         self.table = np.zeros((1, module.slots), np.int64)
         buffers = self.plan.buffers
         graph = self.plan.graph
         self.inputs = [buffers[op] for op in graph.inputs]
+        self.symbols = {  # symbol -> an input and its axis that have this extent
+            extent.symbol: (at, axis)
+            for at, op in enumerate(graph.inputs)
+            for axis, extent in enumerate(op.shape)
+            if isinstance(extent, Dim) and extent.symbol in module.symbols and extent.factor == 1
+        }
         self.outputs = [buffers[op] for op in graph.outputs]
         self.temporaries = [b for b in buffers.values() if b.role == "temporary"]
         self.sample_work = module.work
@@ -72,22 +80,34 @@ class Executable:
                 self.scalar_names.append((buffer.op.attrs["name"], len(self.scalar_names), buffer.op.dtype))
         self._scalar_views = {name: self.scalars[at : at + 1].view(dtype)[:1] for name, at, dtype in self.scalar_names}
 
-    def _prepare(self, rows: int, count: int) -> None:
-        """Tables and arena for batches of `rows` on `count` threads; done again only when either grows."""
-        if rows <= self.rows and count <= self.threads:
-            return
-        self.rows, self.threads = max(rows, self.rows), max(count, self.threads)
+    def extents_of(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+        """What the symbols besides the batch stand for with these arguments."""
+        return {symbol: arrays[at].shape[axis] for symbol, (at, axis) in self.symbols.items()}
+
+    def _prepare(self, rows: int, count: int, extents: Mapping[str, int] = memory.NO_EXTENTS) -> None:
+        """Tables and arena for batches of `rows` on `count` threads; made anew only when something grows."""
+        largest = {symbol: max(n, self.largest.get(symbol, 0)) for symbol, n in extents.items()}
+        if rows > self.rows or count > self.threads or largest != self.largest:
+            self.rows, self.threads, self.largest = max(rows, self.rows), max(count, self.threads), largest
+            self._make_tables()
+        if self.extents != extents:
+            self.current = None
+        self.extents = dict(extents)
+        for symbol, n in extents.items():
+            self.table[:, self.module.symbols[symbol]] = n
+
+    def _make_tables(self) -> None:
         self.current = None
         self._bound_graph = None
-        offsets, total = memory.allocate(self.plan, self.rows, self.threads)
+        offsets, total = memory.allocate(self.plan, self.rows, self.threads, self.largest)
         staging: list[tuple[Any, int]] = []
         for buffer in self.inputs:
             if buffer.per_sample:
                 staging.append((buffer, total))
-                total += memory.size_of(buffer, self.rows, self.threads)
+                total += memory.size_of(buffer, self.rows, self.threads, self.largest)
         fixed = max((k.scratch[0] for k in self.plan.kernels), default=0)
-        sampled = max((k.scratch[1] for k in self.plan.kernels), default=0)
-        local_offsets, local = memory.allocate_local(self.plan, self.rows)
+        sampled = max((valued(k.scratch[1], self.largest) for k in self.plan.kernels), default=0)
+        local_offsets, local = memory.allocate_local(self.plan, self.rows, self.largest)
         scratch = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN
         own = scratch + local + ALIGN
         self.arena = aligned_bytes(total + own * self.threads)
@@ -186,7 +206,7 @@ class Executable:
         with self.lock:
             self.current = None
             team = self._thread_count(rows)
-            self._prepare(rows, team)
+            self._prepare(rows, team, self.extents_of(arguments))
             _held = self._bind_arguments(arguments, batch_size, order, total, first)  # alive until the run is over
             results = self._make_outputs(total, batch_size, count)
             self._counters(scalars)
@@ -254,10 +274,11 @@ class Executable:
             if buffer.per_sample:
                 lead = op.shape[0]
                 assert isinstance(lead, Dim)
-                array = np.empty((total * lead.factor, *map(static, op.shape[1:])), op.dtype)
-                stride = array.strides[0] * batch_size * lead.factor
+                each = valued(lead.factor, self.extents)
+                array = np.empty((total * each, *(valued(n, self.extents) for n in op.shape[1:])), op.dtype)
+                stride = array.strides[0] * batch_size * each
             else:
-                array = np.empty((count, *map(static, op.shape)), op.dtype)
+                array = np.empty((count, *(valued(n, self.extents) for n in op.shape)), op.dtype)
                 stride = array.strides[0]
             self._advance(op, array.ctypes.data, stride)
             results.append(array)
@@ -318,7 +339,7 @@ class Direct(Repeated):
     def __init__(self, program: Executable, arrays: Sequence[np.ndarray]):
         self.program = program
         self.like = tuple((a.shape, a.dtype) for a in arrays)
-        self.rows = len(arrays[0])
+        self.rows, self.extents = len(arrays[0]), program.extents_of(arrays)
         self.sampled = any(b.per_sample for b in program.outputs)
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
@@ -330,7 +351,7 @@ class Direct(Repeated):
 
     def _install(self, team: int) -> None:
         program = self.program
-        program._prepare(self.rows, team)
+        program._prepare(self.rows, team, self.extents)
         table = program.table
         table[:, [GATHER, BATCH, TOTAL, START, COUNT]] = (0, self.rows, self.rows, 0, 1)
         self.results = program._make_outputs(self.rows, self.rows, 1)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from layerflow.graph.shapes import Dim, Extent, static
+from layerflow.graph.shapes import Extent, static
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit.contraction import fold_index
-from layerflow.jit.loops import INDENT, LoopNest, MapNest
+from layerflow.jit.loops import INDENT, LoopNest, MapNest, units_of
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.values import SHARD, Chunk, Level, Unvectorizable, Value, type_name
 
@@ -42,7 +42,7 @@ class RowNest(LoopNest):
             self.levels.append(Level(("row",)))
             self._row()
             return ["if hi > lo:", *(INDENT + line for line in self.levels.pop().lines)]
-        self.kernel.units = 0 if isinstance(rows[0], Dim) else rows[0]
+        self.kernel.units = units_of(rows)
         return self.outer(rows, self._row)
 
     def _stages(self) -> dict[Op, int]:
@@ -159,11 +159,11 @@ class ColumnNest(LoopNest):
         self.axis, self.folded = axis, self.group.anchor.inputs[0].shape[axis]
         if len(domain) == 1:
             return self._columns_parallel(domain[0])
-        self.kernel.units = 0 if isinstance(domain[0], Dim) else domain[0]
+        self.kernel.units = units_of(domain)
         return self.outer(domain[:-1], lambda: self.chunks(domain[-1], self._column))
 
-    def _columns_parallel(self, extent: Extent) -> list[str]:
-        assert isinstance(extent, int)
+    def _columns_parallel(self, columns: Extent) -> list[str]:
+        extent = static(columns)
         self.levels.append(Level(("j",)))
         if self.scalar:
             self.kernel.units = extent
@@ -256,9 +256,7 @@ class ShardNest(LoopNest):
             step()
             return
         extent = fold.inputs[0].shape[axis]
-        span = self.extent(extent) if axis else "lo, hi"
-        if not axis and isinstance(extent, Dim) and extent.factor > 1:
-            span = f"lo * {extent.factor}, hi * {extent.factor}"
+        span = self.extent(extent) if axis else self.span(extent)
         name = f"r{axis}"
         self.segment(f"for {name} in range({span}):", (name,), lambda: self._rows(fold, axis + 1, step))
 

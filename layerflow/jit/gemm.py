@@ -7,10 +7,12 @@ nothing); right operands must have unit stride along their last axis.
 
 from __future__ import annotations
 
+from layerflow.graph import shapes
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.jit import index as ix
+from layerflow.jit.access import batch_of
 from layerflow.jit.index import Index
-from layerflow.jit.loops import INDENT
+from layerflow.jit.loops import INDENT, units_of
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, TileNest, panels, tile_rows
 from layerflow.jit.values import SCRATCH, Chunk, Level, Unvectorizable
@@ -36,7 +38,7 @@ class GemmNest(TileNest):
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
         widest = 4 if self.packs_right and registers >= 32 else 2
         self.panels = panels(static(kernel.group.domain[-1]), lanes, widest)
-        long = isinstance(self.depth, Dim) and self.depth.factor >= LONG_FOLD
+        long = isinstance(self.depth, Dim) and shapes.typical(self.depth) >= LONG_FOLD
         self.block = BLOCK if self.packs_left and long else 0
         # While a panel's copy is in use: address variable, elements a step.
         self.packed_right: tuple[str, int] | None = None
@@ -46,21 +48,18 @@ class GemmNest(TileNest):
         """Whether an operand walks through memory in steps so long that a copy is faster."""
         step = self.ranges.coefficient(operand[1], name)
         deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
-        return step is not None and deep and step * self.product.dtype.itemsize >= PACK_STRIDE
+        return step is not None and deep and shapes.typical(step) * self.product.dtype.itemsize >= PACK_STRIDE
 
     def body(self) -> list[str]:
         domain = self.group.domain
         rows = domain[-2]
         if len(domain) == 2:
-            if isinstance(rows, Dim):
+            self.levels.append(Level())
+            if batch_of(domain) is not None:
                 self.kernel.units = 0
-                f = rows.factor
-                self.levels.append(Level())
-                span = ("lo", "hi") if f == 1 else (f"lo * {f}", f"hi * {f}")
-                self._all_panels(*span)
+                self._all_panels(*self.span(rows).split(", "))
             else:
-                self.levels.append(Level())
-                self.kernel.units = self._most_tiles(rows)
+                self.kernel.units = self._most_tiles(static(rows))
                 if self.block:
                     self._blocks()
                 else:
@@ -68,7 +67,7 @@ class GemmNest(TileNest):
                         self._pack_left()
                     self._all_panels("lo", "hi")
             return self.levels.pop().lines
-        self.kernel.units = 0 if isinstance(domain[0], Dim) else domain[0]
+        self.kernel.units = units_of(domain)
         return self.outer(domain[:-2], lambda: self._all_panels("0", self.extent(rows)))
 
     def _blocks(self) -> None:
@@ -159,10 +158,10 @@ class GemmNest(TileNest):
         fixed, sampled = self.kernel.scratch
         if self.block:
             self.kernel.scratch = (max(fixed, (elements * self.block + self.sums[0]) * size), sampled)
-        elif isinstance(self.depth, int):
-            self.kernel.scratch = (max(fixed, elements * self.depth * size), sampled)
+        elif batch_of((self.depth,)) is None or isinstance(self.depth, int):
+            self.kernel.scratch = (max(fixed, elements * static(self.depth) * size), sampled)
         else:
-            self.kernel.scratch = (fixed, max(sampled, elements * self.depth.factor * size))
+            self.kernel.scratch = (fixed, shapes.bound_of(sampled, self.depth.factor * (elements * size)))
 
     def _pack_right(self, panel: Panel) -> None:
         """Copies the panel's part of the right operand, step after step without gaps."""
@@ -318,7 +317,7 @@ class GemmNest(TileNest):
         if c is None:
             raise Unvectorizable(str(offset))
         rest = Index(tuple(t for t in offset.terms if t[0] != name), offset.const)
-        return f"i * {c} + m * {c} + {rest}" if c != 1 else f"i + m + {rest}"
+        return f"i * {shapes.code(c)} + m * {shapes.code(c)} + {rest}" if c != 1 else f"i + m + {rest}"
 
     def _row_name(self) -> str:
         return f"i{len(self.group.domain) - 2}"

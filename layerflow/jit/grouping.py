@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layerflow.graph.shapes import typical
 from layerflow.jit import access, recurrence
 from layerflow.jit.contraction import is_sharded
 from layerflow.jit.recompute import is_again
@@ -80,7 +81,7 @@ def _taken_along(plan: Schedule, kernels: list[Kernel], to: Kernel) -> list[Kern
 
 def _handed(plan: Schedule, kernels: list[Kernel], to: Kernel) -> int:
     """Bytes a sample that kernels hand to another one."""
-    return sum(plan.buffers[op].bytes_per_sample for k in kernels for op in k.group.stored if op in to.reads)
+    return sum(typical(plan.buffers[op].bytes_per_sample) for k in kernels for op in k.group.stored if op in to.reads)
 
 
 def _is_convolution(kernel: Kernel) -> bool:
@@ -93,7 +94,7 @@ def _is_image_work(kernel: Kernel) -> bool:
 
 def _bytes_per_sample(plan: Schedule, kernels: list[Kernel]) -> int:
     touched = {plan.buffers[op] for k in kernels for op in (*k.reads, *k.group.stored) if plan.buffers[op].per_sample}
-    return sum(b.elements * b.op.dtype.itemsize for b in touched)
+    return sum(typical(b.bytes_per_sample) for b in touched)
 
 
 def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:

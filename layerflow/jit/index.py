@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph import shapes
+from layerflow.graph.shapes import BATCH, Dim, Extent, Shape
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """`const` plus a sum of `coefficient * atom`; an atom is a variable or an expression that could not be split."""
+    """`const` plus a sum of `coefficient * atom`; an atom is a variable or an expression that could not be split.
 
-    terms: tuple[tuple[str, int], ...] = ()
+    A coefficient may be an extent that is known only at run time; its symbols are variables in generated code.
+    """
+
+    terms: tuple[tuple[str, Extent], ...] = ()
     const: int = 0
 
     def __str__(self) -> str:
-        parts = [atom if c == 1 else f"{atom} * {c}" for atom, c in self.terms]
+        parts = [atom if c == 1 else f"{atom} * {shapes.code(c)}" for atom, c in self.terms]
         if self.const or not parts:
             parts.append(str(self.const))
         return " + ".join(parts)
@@ -39,90 +43,111 @@ def var(name: str) -> Index:
     return Index(((name, 1),))
 
 
-def number(value: int) -> Index:
-    return Index((), value)
+def number(value: Extent) -> Index:
+    if isinstance(value, int):
+        return Index((), value)
+    return Index(((shapes.code(shapes.divide(value, n := shapes.number_of(value))), n),))
 
 
 def add(a: Index, b: Index) -> Index:
     terms = dict(a.terms)
     for atom, c in b.terms:
-        terms[atom] = terms.get(atom, 0) + c
+        terms[atom] = shapes.add(terms.get(atom, 0), c)
     return Index(tuple((t, c) for t, c in terms.items() if c), a.const + b.const)
 
 
-def scale(a: Index, factor: int) -> Index:
-    return ZERO if factor == 0 else Index(tuple((t, c * factor) for t, c in a.terms), a.const * factor)
+def scale(a: Index, factor: Extent) -> Index:
+    if factor == 0 or a.is_zero:
+        return ZERO
+    if isinstance(factor, int):
+        return Index(tuple((t, c * factor) for t, c in a.terms), a.const * factor)
+    return add(Index(tuple((t, c * factor) for t, c in a.terms)), number(factor * a.const))
 
 
 class Ranges:
     """Exclusive upper bounds of atoms; unknown bounds allow no simplification.  All atoms are >= 0."""
 
     def __init__(self) -> None:
-        self.bounds: dict[str, int | None] = {}
-        self.parts: dict[str, tuple[Index, int, bool]] = {}  # atom -> (numerator, divisor, is remainder)
+        self.bounds: dict[str, Extent | None] = {}
+        self.parts: dict[str, tuple[Index, Extent, bool]] = {}  # atom -> (numerator, divisor, is remainder)
 
     def declare(self, name: str, bound: Extent | None) -> Index:
-        self.bounds[name] = bound if isinstance(bound, int) else None
+        self.bounds[name] = bound
         return var(name)
 
     def largest(self, a: Index) -> int | None:
-        """Largest value of `a`, if every atom is bounded."""
+        """Largest value of `a`, if every atom is bounded by a number."""
         total = a.const
         for atom, c in a.terms:
             bound = self.bounds.get(atom)
-            if bound is None or c < 0:
+            if not isinstance(bound, int) or not isinstance(c, int) or c < 0:
                 return None
             total += c * (bound - 1)
         return total
 
-    def _split(self, a: Index, n: int) -> tuple[Index, Index]:
+    def is_below(self, a: Index, n: Extent) -> bool:
+        """Whether `a` < n, as far as can be seen."""
+        top = self.largest(a)
+        if isinstance(n, int) or top is not None:
+            return isinstance(n, int) and top is not None and top < n
+        # Digits: with each coefficient a multiple of all that lies below it, the sum stays below the last product.
+        below: Extent = 1
+        terms = sorted(a.terms, key=lambda term: (len(shapes.symbols_of(term[1])), shapes.number_of(term[1])))
+        for atom, c in terms:
+            bound = self.bounds.get(atom)
+            if bound is None or shapes.quotient(c, below) is None:
+                return False
+            below = shapes.multiply(c, bound)
+        return not a.const and shapes.quotient(n, below) is not None
+
+    def _split(self, a: Index, n: Extent) -> tuple[Index, Index]:
         """(q, r) with a = q * n + r, moving every term that n divides into q."""
-        whole = tuple((t, c // n) for t, c in a.terms if c % n == 0)
-        rest = tuple((t, c) for t, c in a.terms if c % n)
+        shares = [(t, c, shapes.quotient(c, n)) for t, c in a.terms]
+        whole = tuple((t, q) for t, _, q in shares if q is not None)
+        rest = tuple((t, c) for t, c, q in shares if q is None)
+        if isinstance(n, Dim):
+            return Index(whole), Index(rest, a.const)
         return Index(whole, a.const // n), Index(rest, a.const % n)
 
     def divide(self, a: Index, n: Extent) -> Index:
         """a // n."""
         if n == 1:
             return a
-        if isinstance(n, Dim):
-            return self._opaque(f"({a} // extent)", a, 0, False)
         if len(a.terms) == 1 and a.terms[0][1] == 1 and not a.const:
             numerator, divisor, remainder = self.parts.get(a.terms[0][0], (a, 0, True))
             if not remainder and divisor:
-                return self.divide(numerator, divisor * n)
+                return self.divide(numerator, shapes.multiply(divisor, n))
         whole, rest = self._split(a, n)
-        top = self.largest(rest)
-        if top is not None and top < n:
+        if self.is_below(rest, n):
             return whole
-        return add(whole, self._opaque(f"({rest.text} // {n})", rest, n, False))
+        return add(whole, self._opaque(f"({rest.text} // {_divisor(n)})", rest, n, False))
 
     def modulo(self, a: Index, n: Extent) -> Index:
         """a % n."""
         if n == 1:
             return ZERO
-        if isinstance(n, Dim):
+        if BATCH in shapes.symbols_of(n):
             return a  # only the leading axis has such an extent, and what is left of it is below it
         _, rest = self._split(a, n)
-        top = self.largest(rest)
-        if top is not None and top < n:
+        if self.is_below(rest, n):
             return rest
-        return self._opaque(f"({rest.text} % {n})", rest, n, True)
+        return self._opaque(f"({rest.text} % {_divisor(n)})", rest, n, True)
 
     def joined(self, a: Index) -> Index:
         """`a` with (x // n) * n * c + (x % n) * c put together again to x * c."""
         terms = dict(a.terms)
         for atom, c in a.terms:
             numerator, n, is_remainder = self.parts.get(atom, (ZERO, 0, False))
-            quotient = f"({numerator.text} // {n})"
-            if is_remainder and atom in terms and terms.get(quotient) == c * n:
+            quotient = f"({numerator.text} // {_divisor(n)})"
+            if is_remainder and atom in terms and terms.get(quotient) == shapes.multiply(c, n):
                 rest = Index(tuple((t, k) for t, k in terms.items() if t not in (atom, quotient)), a.const)
                 return self.joined(add(rest, scale(numerator, c)))
         return a
 
-    def _opaque(self, text: str, numerator: Index, n: int, remainder: bool) -> Index:
+    def _opaque(self, text: str, numerator: Index, n: Extent, remainder: bool) -> Index:
         top = self.largest(numerator)
-        self.bounds[text] = n if remainder else (None if top is None or not n else top // n + 1)
+        known = isinstance(n, int) and n and top is not None
+        self.bounds[text] = n if remainder else (top // n + 1 if known else None)
         self.parts[text] = (numerator, n, remainder)
         return var(text)
 
@@ -130,9 +155,9 @@ class Ranges:
         """Whether `a` uses the variable, directly or inside an opaque atom."""
         return any(t == name or (t in self.parts and self.depends(self.parts[t][0], name)) for t, _ in a.terms)
 
-    def coefficient(self, a: Index, name: str) -> int | None:
+    def coefficient(self, a: Index, name: str) -> Extent | None:
         """The factor of the variable if `a` is linear in it (0 if absent), else None."""
-        found = 0
+        found: Extent = 0
         for t, c in a.terms:
             if t == name:
                 found = c
@@ -141,11 +166,15 @@ class Ranges:
         return found
 
 
+def _divisor(n: Extent) -> str:
+    return str(n) if isinstance(n, int) else f"({shapes.code(n)})"
+
+
 def flatten(index: Sequence[Index], shape: Shape) -> Index:
-    """Row-major position; only the leading extent may be a run-time one."""
+    """Row-major position."""
     flat = ZERO
     for position, extent in zip(index, shape, strict=True):
-        flat = add(scale(flat, extent), position) if isinstance(extent, int) else position
+        flat = add(scale(flat, extent), position)
     return flat
 
 
@@ -169,11 +198,11 @@ def reshape(index: Sequence[Index], old: Shape, new: Shape, ranges: Ranges) -> l
         while left != right:
             # Grow the smaller side until both groups hold as many elements.
             if _smaller(left, right) and i < len(new):
-                left, i = _times(left, new[i]), i + 1
+                left, i = shapes.multiply(left, new[i]), i + 1
             elif j < len(old):
-                right, j = _times(right, old[j]), j + 1
+                right, j = shapes.multiply(right, old[j]), j + 1
             else:
-                left, i = _times(left, new[i]), i + 1
+                left, i = shapes.multiply(left, new[i]), i + 1
         out += unflatten(flatten(index[i0:i], new[i0:i]), old[j0:j], ranges) if j > j0 else []
     return out
 
@@ -182,15 +211,6 @@ def _extent(shape: Shape, at: int) -> Extent:
     return shape[at] if at < len(shape) else 1
 
 
-def _times(a: Extent, b: Extent) -> Extent:
-    if isinstance(a, Dim):
-        return Dim(a.symbol, a.factor * b) if isinstance(b, int) else a
-    return Dim(b.symbol, a * b.factor) if isinstance(b, Dim) else a * b
-
-
 def _smaller(a: Extent, b: Extent) -> bool:
-    if isinstance(a, Dim) and isinstance(b, Dim):
-        return a.factor < b.factor
-    if isinstance(a, Dim) or isinstance(b, Dim):
-        return isinstance(b, Dim)
-    return a < b
+    mine, other = shapes.symbols_of(a), shapes.symbols_of(b)
+    return shapes.number_of(a) < shapes.number_of(b) if mine == other else len(mine) < len(other)

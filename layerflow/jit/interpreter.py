@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.graph.ir import Graph
-from layerflow.graph.shapes import Dim
+from layerflow.graph.shapes import BATCH, Dim, valued
 from layerflow.graph.symbolic import INPUT, LITERAL, PARAMETER, Kind, Op
 
 
@@ -45,11 +45,14 @@ def values_of(
 ) -> dict[Op, Any]:
     """The value of every op; nothing is written.  Arguments as `interpret`."""
     values: dict[Op, Any] = dict(zip(graph.inputs, map(_typed, graph.inputs, arguments), strict=True))
+    extents = {BATCH: rows}
+    for op, array in zip(graph.inputs, arguments, strict=True):
+        extents.update((n.symbol, m) for n, m in zip(op.shape[1:], array.shape[1:], strict=True) if isinstance(n, Dim))
     values.update((op, _typed(op, array)) for op, array in (captured or {}).items())
     with np.errstate(all="ignore"):
         for op in graph.ops:
             if op not in values:
-                values[op] = _leaf(op, scalars) if op.primitive.kind is Kind.LEAF else _run(op, values, rows)
+                values[op] = _leaf(op, scalars) if op.primitive.kind is Kind.LEAF else _run(op, values, extents)
     return values
 
 
@@ -67,22 +70,22 @@ def _leaf(op: Op, scalars: Mapping[str, float]) -> np.ndarray:
     return op.payload
 
 
-def _run(op: Op, values: Mapping[Op, Any], rows: int) -> Any:
+def _run(op: Op, values: Mapping[Op, Any], extents: Mapping[str, int]) -> Any:
     if op.name == "loop":
-        return _loop(op, [values[i] for i in op.inputs], rows)
+        return _loop(op, [values[i] for i in op.inputs], extents)
     if op.name == "loop_part":
         return values[op.inputs[0]][op.attrs["at"]]
     if op.name == "extent":
-        return np.asarray(op.attrs["factor"] * rows, op.dtype)
-    attrs = {k: known(v, rows) for k, v in op.attrs.items()}
+        return np.asarray(known(Dim(op.attrs["symbol"], op.attrs["factor"]), extents), op.dtype)
+    attrs = {k: known(v, extents) for k, v in op.attrs.items()}
     result = op.primitive.kernel(*[values[i] for i in op.inputs], **attrs)
     return np.asarray(result).astype(op.dtype, copy=False)
 
 
-def _loop(op: Op, operands: list[np.ndarray], rows: int) -> list[np.ndarray]:
+def _loop(op: Op, operands: list[np.ndarray], extents: Mapping[str, int]) -> list[np.ndarray]:
     """The results of a loop: the last states, and the kept values of all steps."""
     attrs, graph = op.attrs, op.attrs["body"].graph
-    n, m, length = attrs["sequences"], attrs["states"], attrs["length"]
+    n, m, length = attrs["sequences"], attrs["states"], known(attrs["length"], extents)
     sequences, states, shared = operands[:n], operands[n : n + m], operands[n + m :]
     kept: dict[int, list[np.ndarray]] = {}
     for t in reversed(range(length)) if attrs["reverse"] else range(length):
@@ -90,7 +93,7 @@ def _loop(op: Op, operands: list[np.ndarray], rows: int) -> list[np.ndarray]:
         values: dict[Op, Any] = dict(zip(graph.inputs, given, strict=True))
         for inner in graph.ops:
             if inner not in values:
-                values[inner] = _leaf(inner, {}) if inner.primitive.kind is Kind.LEAF else _run(inner, values, rows)
+                values[inner] = _leaf(inner, {}) if inner.primitive.kind is Kind.LEAF else _run(inner, values, extents)
         found = [np.asarray(values[o]) for o in graph.outputs]
         states, kept[t] = found[:m], found[m:]
     return [
@@ -99,11 +102,11 @@ def _loop(op: Op, operands: list[np.ndarray], rows: int) -> list[np.ndarray]:
     ]
 
 
-def known(value: Any, rows: int) -> Any:
+def known(value: Any, extents: Mapping[str, int]) -> Any:
     """An attribute with run-time extents replaced by their values."""
     if isinstance(value, Dim):
-        return value.factor * rows
-    return tuple(known(v, rows) for v in value) if isinstance(value, tuple) else value
+        return valued(value, extents)
+    return tuple(known(v, extents) for v in value) if isinstance(value, tuple) else value
 
 
 class Interpreted:

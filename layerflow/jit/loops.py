@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from layerflow.graph import shapes
-from layerflow.graph.shapes import Dim, Extent
+from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import index as ix
-from layerflow.jit.access import dense
+from layerflow.jit.access import batch_of, dense
 from layerflow.jit.index import Index
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.values import Chunk, Level, Value, Writer
 
 INDENT = "    "
+
+
+def units_of(domain: Shape) -> Extent:
+    """Pieces of work of a kernel over this domain; 0 where those are samples."""
+    return 0 if batch_of(domain) is not None else domain[0]
 
 
 class LoopNest(Writer):
@@ -50,10 +55,7 @@ class LoopNest(Writer):
         """Loops over the axes before the vector axis around what `inside` writes; the first is the parallel range."""
         headers = []
         for axis, extent in enumerate(extents):
-            header = f"for i{axis} in range(lo, hi):" if axis == 0 else f"for i{axis} in range({self.extent(extent)}):"
-            if axis == 0 and isinstance(extent, Dim) and extent.factor > 1:
-                header = f"for i0 in range(lo * {extent.factor}, hi * {extent.factor}):"
-            headers.append(header)
+            headers.append(f"for i{axis} in range({self.extent(extent) if axis else self.span(extent)}):")
             self.levels.append(Level((f"i{axis}",)))
         inside()
         lines: list[str] = []
@@ -115,7 +117,7 @@ class MapNest(LoopNest):
             return self._flat()
         if len(domain) == 1:
             return self._vector_only(domain[0])
-        self.kernel.units = 0 if isinstance(domain[0], Dim) else domain[0]
+        self.kernel.units = units_of(domain)
         return self.outer(domain[:-1], lambda: self.chunks(domain[-1], lambda: self.members_at(self.variables)))
 
     def members_at(self, index: tuple[Index, ...]) -> None:
@@ -130,7 +132,7 @@ class MapNest(LoopNest):
     def _is_flat(self) -> bool:
         """Whether every array has the shape of the domain, without gaps, so that one loop over all elements will do."""
         domain = self.group.domain
-        if self.scalar or len(domain) < 2 or isinstance(domain[0], Dim):
+        if self.scalar or len(domain) < 2 or not shapes.is_static(domain):
             return False
         arrays = [*self.kernel.reads, *self.group.stored]
         plain = all(
@@ -164,9 +166,10 @@ class MapNest(LoopNest):
         domain = self.group.domain
         longest = max(range(len(domain)), key=lambda k: 1 << 40 if isinstance(n := domain[k], Dim) else n)
         index = tuple(ix.var("j") if k == longest else ix.ZERO for k in range(len(domain)))
-        if isinstance(extent, Dim):
+        if batch_of((extent,)) is not None:
             self.kernel.units = 0
             return self._sample_vector(extent, index)
+        extent = shapes.static(extent)
         if self.scalar:
             self.kernel.units = extent
             self.levels.append(Level(("j",)))
@@ -180,15 +183,14 @@ class MapNest(LoopNest):
         lines = self.levels.pop().lines
         return ["for c in range(lo, hi):", *(INDENT + line for line in [f"j = c * {self.lanes}", *lines])]
 
-    def _sample_vector(self, extent: Dim, index: tuple[Index, ...]) -> list[str]:
-        """One number a sample: vectors along the samples of the range."""
-        n, f = self.lanes, extent.factor
+    def _sample_vector(self, extent: Extent, index: tuple[Index, ...]) -> list[str]:
+        """Numbers of each sample along one axis: vectors along the samples of the range."""
+        span = self.span(extent)
         self.levels.append(Level(("j",)))
-        self.chunk = None if self.scalar else Chunk("j", f"hi{'' if f == 1 else f' * {f}'} - j")
+        self.chunk = None if self.scalar else Chunk("j", f"{span.partition(', ')[2]} - j")
         self.members_at(index)
         lines = self.levels.pop().lines
-        span = "lo, hi" if f == 1 else f"lo * {f}, hi * {f}"
-        return [f"for j in range({span}, {n}):", *(INDENT + line for line in lines)]
+        return [f"for j in range({span}, {self.lanes}):", *(INDENT + line for line in lines)]
 
     def load(self, op: Op, index: tuple[Index, ...]) -> Value:
         return super().load(op, index) if op not in self.flattened else self._flat_load(op, index)

@@ -9,11 +9,15 @@ through the plan, not through the code: kernels read addresses from the table.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
+from layerflow.graph.shapes import TYPICAL, symbols_of, valued
 from layerflow.graph.symbolic import Op
 from layerflow.jit.schedule import Buffer, Schedule
 
 ALIGN = 64
+Extents = Mapping[str, int]
+NO_EXTENTS: Extents = {}
 SKEW = 64  # neighbours start a cache line further, so that equal offsets do not fall into one set
 
 
@@ -42,18 +46,18 @@ def lives(plan: Schedule) -> list[Life]:
     return found
 
 
-def size_of(buffer: Buffer, rows: int, threads: int) -> int:
+def size_of(buffer: Buffer, rows: int, threads: int, extents: Extents = NO_EXTENTS) -> int:
     """Bytes of a buffer for batches of `rows`, rounded up so that a masked vector at its end stays inside."""
     rows = min(rows, buffer.local.group) if buffer.local else rows
-    count = buffer.elements * (rows if buffer.per_sample else 1)
+    count = valued(buffer.elements, extents) * (rows if buffer.per_sample else 1)
     one = -(-count * buffer.op.dtype.itemsize // ALIGN) * ALIGN + SKEW
     return one * (threads if buffer.private else 1)
 
 
-def allocate(plan: Schedule, rows: int, threads: int) -> tuple[dict[Op, int], int]:
-    """Offsets of the temporaries and the arena's size."""
-    order = sorted(lives(plan), key=lambda life: (-size_of(life.buffer, rows, threads), life.buffer.op.serial))
-    placed, total = _place([(life, size_of(life.buffer, rows, threads)) for life in order])
+def allocate(plan: Schedule, rows: int, threads: int, extents: Extents = NO_EXTENTS) -> tuple[dict[Op, int], int]:
+    """Offsets of the temporaries and the arena's size; `extents`: the largest values of symbols besides the batch."""
+    needs = [(life, size_of(life.buffer, rows, threads, extents)) for life in lives(plan)]
+    placed, total = _place(sorted(needs, key=lambda need: (-need[1], need[0].buffer.op.serial)))
     return {buffer.op: offset for buffer, offset in placed.items()}, total
 
 
@@ -63,15 +67,15 @@ def local_buffers(plan: Schedule) -> list[Buffer]:
     return [b for b in (*plan.buffers.values(), *inner) if b.local]
 
 
-def allocate_local(plan: Schedule, rows: int) -> tuple[dict[Buffer, int], int]:
+def allocate_local(plan: Schedule, rows: int, extents: Extents = NO_EXTENTS) -> tuple[dict[Buffer, int], int]:
     """Offsets of the values of a group of samples in a thread's own memory, and its size; runs follow one another."""
     offsets: dict[Buffer, int] = {}
     largest = 0
     buffers = local_buffers(plan)
     for run in dict.fromkeys(b.local.run for b in buffers if b.local):
         found = [Life(b, b.local.first, b.local.last) for b in buffers if b.local and b.local.run == run]
-        found.sort(key=lambda life: (-size_of(life.buffer, rows, 1), life.buffer.op.serial))
-        placed, size = _place([(life, size_of(life.buffer, rows, 1)) for life in found])
+        needs = [(life, size_of(life.buffer, rows, 1, extents)) for life in found]
+        placed, size = _place(sorted(needs, key=lambda need: (-need[1], need[0].buffer.op.serial)))
         offsets.update(placed)
         largest = max(largest, size)
     return offsets, largest
@@ -97,20 +101,24 @@ def _place(needs: list[tuple[Life, int]]) -> tuple[dict[Buffer, int], int]:
 
 def describe(plan: Schedule, rows: int, threads: int) -> str:
     """Text of the stage: the arena for one batch size."""
-    offsets, total = allocate(plan, rows, threads)
+    extents = {s: TYPICAL for op in plan.graph.inputs for n in op.shape for s in symbols_of(n)}
+    offsets, total = allocate(plan, rows, threads, extents)
     lines = [f"arena of {total} bytes for batches of {rows}, {threads} thread(s)"]
     for life in sorted(lives(plan), key=lambda life: offsets[life.buffer.op]):
         op = life.buffer.op
-        place = f"{offsets[op]:>10}  {size_of(life.buffer, rows, threads):>10} bytes  phases {life.first}-{life.last}"
-        extents = ",".join(map(str, op.shape))
+        size = size_of(life.buffer, rows, threads, extents)
+        place = f"{offsets[op]:>10}  {size:>10} bytes  phases {life.first}-{life.last}"
+        shape = ",".join(map(str, op.shape))
         private = " (one a thread)" if life.buffer.private else ""
-        lines.append(f"  {place}  {op.name} [{extents}]{private}")
-    local, own = allocate_local(plan, rows)
+        lines.append(f"  {place}  {op.name} [{shape}]{private}")
+    local, own = allocate_local(plan, rows, extents)
     if own:
         lines.append(f"{own} bytes a thread for groups of samples")
     for buffer, offset in local.items():
         assert buffer.local is not None
-        extents = ",".join(map(str, buffer.op.shape))
+        shape = ",".join(map(str, buffer.op.shape))
         span = f"kernels {buffer.local.first}-{buffer.local.last} of {buffer.local.run}"
-        lines.append(f"  {offset:>10}  {size_of(buffer, rows, 1):>10} bytes  {span}  {buffer.op.name} [{extents}]")
+        lines.append(
+            f"  {offset:>10}  {size_of(buffer, rows, 1, extents):>10} bytes  {span}  {buffer.op.name} [{shape}]"
+        )
     return "\n".join(lines)

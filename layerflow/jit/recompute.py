@@ -84,4 +84,4 @@ def _is_cheap(op: Op) -> bool:
 
 def _per_sample(op: Op) -> int:
     lead: Extent = op.shape[0]
-    return (lead if isinstance(lead, int) else lead.factor) * static(shapes.size(op.shape[1:]))
+    return shapes.typical(lead) * shapes.typical(shapes.size(op.shape[1:]))

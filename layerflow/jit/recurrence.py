@@ -8,13 +8,14 @@ the same at every step.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.loop import slice_shape
 from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
-from layerflow.graph.shapes import Dim
+from layerflow.graph.shapes import Dim, Extent, bound_of, code
 from layerflow.graph.symbolic import Op
 from layerflow.jit import fusion
 from layerflow.jit import schedule as scheduling
@@ -30,7 +31,7 @@ class Loop:
     """The body of a loop kernel, and how its arrays hang on those outside."""
 
     plan: Schedule
-    length: int
+    length: Extent
     reverse: bool
     moving: list[tuple[Buffer, Buffer, str]]  # inside, outside, bytes a step: of a sequence or of kept values
     states: list[tuple[Buffer, Buffer]]  # before, after a step
@@ -110,19 +111,18 @@ def _only_steps(user: Op, op: Op) -> bool:
     return user.name == "loop" and op not in user.inputs[user.attrs["sequences"] :]
 
 
-def _step(sequence: Op, outside: Buffer) -> tuple[str, tuple[int, ...]]:
+def _step(sequence: Op, outside: Buffer) -> tuple[str, tuple[Extent, ...]]:
     """Bytes from one step of a sequence to the next, and the strides of one step."""
     size = outside.op.dtype.itemsize
     if outside.by_step:
         inside = slice_shape(sequence.shape)
         strides = dense(inside).strides
-        return f"integer(ctx, {BATCH}) * {(strides[0] if len(inside) > 1 else 1) * size}", strides
+        return f"integer(ctx, {BATCH}) * {code((strides[0] if len(inside) > 1 else 1) * size)}", strides
     if sequence is outside.op:
         first, *rest = outside.layout.strides
-        return (str(rest[0] * size), (first, *rest[1:])) if rest else (str(first * size), ())
+        return (code(rest[0] * size), (first, *rest[1:])) if rest else (code(first * size), ())
     pitch, one = outside.layout.strides
-    assert isinstance(sequence.shape[1], int)
-    return str(pitch * size), (sequence.shape[1] * pitch, one)
+    return code(pitch * size), (sequence.shape[1] * pitch, one)
 
 
 def keep_local(kernel: Kernel, run: str, group: int, at: int) -> None:
@@ -139,21 +139,21 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
     texts = [write(loop.plan, k) for k in loop.plan.kernels]
     kernel.scratch = (
         max((k.scratch[0] for k in loop.plan.kernels), default=0),
-        max((k.scratch[1] for k in loop.plan.kernels), default=0),
+        functools.reduce(bound_of, (k.scratch[1] for k in loop.plan.kernels), 0),
     )
     kernel.units = 0 if kernel.samples else 1
     lines = [f"def {kernel.name}(ctx, lo, hi):", f'    """{kernel.group.anchor.layer}: loop"""', "    lanes(1)"]
     inside: list[str] = []
     span = "lo, hi" if kernel.samples else f"0, integer(ctx, {ROWS})"
     for buffer in loop.own:
-        back = f" - lo * {buffer.bytes_per_sample}" if buffer.per_sample and kernel.samples else ""
+        back = f" - lo * {code(buffer.bytes_per_sample)}" if buffer.per_sample and kernel.samples else ""
         inside.append(f"set_integer(ctx, {buffer.slot}, integer(ctx, {local[buffer]}){back})")
     for at, ((_, after), start, final) in enumerate(zip(loop.states, loop.starts, loop.finals, strict=True)):
         texts.append(_copy(f"{kernel.name}_enter{at}", start, after))
         inside.append(f"{kernel.name}_enter{at}(ctx, {span})")
         if final is not None:
             texts.append(_copy(f"{kernel.name}_leave{at}", after, final))
-    inside.append(f"for n in range({loop.length}):")
+    inside.append(f"for n in range({code(loop.length)}):")
     inside += [INDENT + line for line in _one_step(loop, kernel.samples)]
     inside += [f"{kernel.name}_leave{at}(ctx, {span})" for at, final in enumerate(loop.finals) if final is not None]
     if not kernel.samples:  # one thread does it all
@@ -163,7 +163,7 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
 
 def _one_step(loop: Loop, shared: bool) -> list[str]:
     """Statements of step n."""
-    lines = [f"t = {loop.length - 1} - n" if loop.reverse else "t = n"]
+    lines = [f"t = {code(loop.length)} - 1 - n" if loop.reverse else "t = n"]
     for inside, outside, size in loop.moving:
         lines.append(f"set_integer(ctx, {inside.slot}, integer(ctx, {outside.slot}) + t * {size})")
     for before, after in loop.states:

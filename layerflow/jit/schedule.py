@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from layerflow.graph import shapes
 from layerflow.graph.ir import Graph
-from layerflow.graph.shapes import Dim
+from layerflow.graph.shapes import Extent
 from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
 from layerflow.jit import access
 from layerflow.jit.access import Layout
@@ -49,16 +50,17 @@ class Buffer:
     by_step: bool = False  # [batch, steps, ...] that lies in memory as [steps, batch, ...]
 
     @property
-    def elements(self) -> int:
+    def elements(self) -> Extent:
         """Elements, for each sample if the leading extent is the batch."""
         shape, strides = self.layout.shape, self.layout.strides
         if not shape:
             return 1
-        lead = shape[0].factor if isinstance(shape[0], Dim) else shape[0]
+        batch = access.batch_of(shape)
+        lead = shape[0] if batch is None else batch.factor
         return lead * strides[0] if len(shape) > 1 else lead
 
     @property
-    def bytes_per_sample(self) -> int:
+    def bytes_per_sample(self) -> Extent:
         return self.elements * self.op.dtype.itemsize
 
     @property
@@ -74,8 +76,8 @@ class Kernel:
     group: Group
     samples: bool
     private: bool = False
-    units: int = 1
-    scratch: tuple[int, int] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
+    units: Extent = 1
+    scratch: tuple[int, Extent] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
     reads: set[Op] = dataclasses.field(default_factory=set)
     loop: Any = None  # of a loop kernel: recurrence.Loop
 
@@ -164,7 +166,9 @@ def _make_private(plan: Schedule) -> None:
         kernel.reads = _stored_reads(kernel, plan.buffers)
     for kernel in plan.kernels:
         small = all(
-            plan.buffers[op].role == "temporary" and plan.buffers[op].elements * op.dtype.itemsize <= PRIVATE_BYTES
+            plan.buffers[op].role == "temporary"
+            and shapes.is_static(op.shape)
+            and plan.buffers[op].elements * op.dtype.itemsize <= PRIVATE_BYTES
             for op in kernel.group.stored
         )
         pure = all(op not in producers or producers[op].private for op in kernel.reads)
@@ -227,8 +231,8 @@ def is_sample_local(plan: Schedule, kernel: Kernel, shared: set[Op]) -> bool:
     for member in group.members:
         for source, index in member_reads(member, group, plan.buffers, ranges):
             if source in shared and source not in group.members:
-                extent = source.shape[0] if source.shape else 1
-                if not isinstance(extent, Dim) or ranges.divide(index[0], extent.factor) != sample:
+                lead = access.batch_of(source.shape)
+                if lead is None or ranges.divide(index[0], lead.factor) != sample:
                     return False
     return True
 

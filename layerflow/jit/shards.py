@@ -9,7 +9,6 @@ from __future__ import annotations
 from layerflow.graph import shapes
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import PRIMITIVES
-from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import Op, intern, layer_scope
 from layerflow.jit.access import batch_of
 from layerflow.jit.contraction import SHARDS
@@ -40,8 +39,7 @@ def sums_samples(op: Op) -> bool:
     if x is None or lead is None or op.dtype.kind != "f" or op.attrs["axes"] != tuple(range(len(x.shape) - 1)):
         return False
     rows, columns = shapes.size(x.shape[:-1]), op.shape[-1]
-    assert isinstance(rows, Dim)
-    return rows.factor >= MANY_ROWS and isinstance(columns, int) and columns <= LARGEST
+    return shapes.typical(rows) >= MANY_ROWS and isinstance(columns, int) and columns <= LARGEST
 
 
 def _in_parts(op: Op, inputs: tuple[Op, ...]) -> Op:

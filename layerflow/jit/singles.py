@@ -23,11 +23,11 @@ class Singles(Repeated):
 
     def __init__(self, program: Executable, arrays: Sequence[np.ndarray], batch_size: int, order: np.ndarray | None):
         self.program, self.arrays, self.batch_size, self.order = program, arrays, batch_size, order
-        self.rows = min(batch_size, len(arrays[0]))
+        self.rows, self.extents = min(batch_size, len(arrays[0])), program.extents_of(arrays)
 
     def _install(self, team: int) -> None:
         program, total = self.program, len(self.arrays[0])
-        program._prepare(self.rows, team)
+        program._prepare(self.rows, team, self.extents)
         self.held = program._bind_arguments(self.arrays, self.batch_size, self.order, total, 0)
         self.results = program._make_outputs(total, self.batch_size, 1)
         table, slots = program.table, program.module.slots

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import CompileError
+from layerflow.graph import shapes
 from layerflow.graph.ops.primitive import MapPrimitive
-from layerflow.graph.shapes import Dim
+from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
+from layerflow.graph.shapes import Dim, Extent
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
@@ -120,9 +122,16 @@ class Writer:
         key = ("extent", extent)
         memo = self.levels[0].memo
         if key not in memo:
-            factor = "" if extent.factor == 1 else f" * {extent.factor}"
-            memo[key] = self.assign(f"integer(ctx, {ROWS}){factor}", 0, False)
+            text = shapes.code(extent)
+            if extent.symbol == BATCH_SYMBOL:
+                text = f"integer(ctx, {ROWS}){'' if extent.factor == 1 else f' * {shapes.code(extent.factor)}'}"
+            memo[key] = self.assign(text, 0, False)
         return memo[key].name
+
+    def span(self, extent: Extent) -> str:
+        """The arguments of a range over a leading axis: the share of samples or units, times what each stands for."""
+        factor = extent.factor if isinstance(extent, Dim) and extent.symbol == BATCH_SYMBOL else 1
+        return "lo, hi" if factor == 1 else f"lo * {shapes.code(factor)}, hi * {shapes.code(factor)}"
 
     # --- positions -----------------------------------------------------------
 
@@ -252,6 +261,8 @@ class Writer:
         if not vector:
             return self.assign(base, level, False)
         c = self.ranges.coefficient(position, "j")
+        if not isinstance(c, int):
+            raise Unvectorizable(f"{op!r} at {position}")
         lanes = f"iota({kind})" if c == 1 else f"iota({kind}) * {kind}({c})"
         return self.assign(f"splat({base}) + {lanes}", level, True)
 

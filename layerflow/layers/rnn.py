@@ -18,7 +18,6 @@ from layerflow.layers.cells import Cell, state_shapes
 from layerflow.layers.signatures import as_list, is_nested_numbers, several
 from layerflow.layers.stacked_cells import as_cell, run_cell, share_dtype
 from layerflow.layers.topology import InputSpec
-from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory
 
 _OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
@@ -131,7 +130,6 @@ class RNN(Layer):
 
     def call(self, inputs, mask=None, training=False, initial_state=None):
         x, *given = as_list(inputs)
-        need_known(self.name, x)
         if initial_state is not None:
             given = as_list(initial_state)
             self._check_states([tuple(s.shape) for s in given], self._state_shapes(x.shape), x.shape[0], "initial")

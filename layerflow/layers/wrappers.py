@@ -14,7 +14,6 @@ from layerflow.layers.rnn import RNN
 from layerflow.layers.signatures import as_list, is_nested_numbers, several, single
 from layerflow.layers.stacked_cells import share_dtype
 from layerflow.layers.topology import InputSpec
-from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
 
 
@@ -85,12 +84,11 @@ class TimeDistributed(Wrapper):
 
     def call(self, x, mask=None, training=False):
         inner_mask = None if mask is None or len(mask.shape) < 3 else _merged(mask)
-        need_known(self.name, x)
         outputs, _ = self.layer.forward([_merged(x)], [inner_mask], training, [])
         if len(outputs) != 1:
             raise ArgumentError(f"{self.name}: the layer {self.layer.name!r} has {len(outputs)} outputs, not one.")
         y = outputs[0]
-        return ops.reshape(y, (ops.shape_of(x)[0], x.shape[1], *ops.shape_of(y)[1:]))
+        return ops.reshape(y, (*ops.shape_of(x)[:2], *ops.shape_of(y)[1:]))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """A step counts if anything in it counts."""

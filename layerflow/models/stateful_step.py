@@ -10,7 +10,7 @@ import numpy as np
 from layerflow.errors import DataError
 from layerflow.graph import execution
 from layerflow.graph.ir import Graph
-from layerflow.models.step import Signature, Step, described, native
+from layerflow.models.step import Signature, Step, native, signature_of
 
 
 class StatefulStep(Step):
@@ -34,7 +34,7 @@ class StatefulStep(Step):
     def _batch(self, arrays: Sequence[np.ndarray], counts: tuple[int, int]) -> list[np.ndarray]:
         n, m = counts
         parts = arrays[:n], arrays[n : n + m], arrays[n + m :]
-        key = Signature(described(parts[0]), described(parts[1]), described(parts[2]), True)
+        key = signature_of(*parts)
         if key not in self.graphs:
             self.graphs[key] = self.graph(parts[0], parts[1], parts[2] or None)
         return execution.run(self.graphs[key], arrays, self._scalars())

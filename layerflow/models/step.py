@@ -17,6 +17,7 @@ from layerflow.graph import autodiff, execution, ops
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops import random
 from layerflow.graph.ops.primitive import placeholder
+from layerflow.graph.shapes import Shape
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
@@ -24,6 +25,7 @@ from layerflow.jit import singles as make_singles
 from layerflow.jit import watched
 from layerflow.losses import Loss
 from layerflow.models import masks
+from layerflow.models.lengths import OpenLengths
 
 PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the memory of activations
 
@@ -32,14 +34,21 @@ PREDICT_BATCH = 256  # samples of one native batch of a prediction: bounds the m
 class Signature:
     """What a program is specialised to: trailing shapes and types of the arrays, not the number of samples."""
 
-    xs: tuple[tuple[tuple[int, ...], str], ...]
-    ys: tuple[tuple[tuple[int, ...], str], ...]
-    ws: tuple[tuple[tuple[int, ...], str], ...]
+    xs: tuple[tuple[Shape, str], ...]
+    ys: tuple[tuple[Shape, str], ...]
+    ws: tuple[tuple[Shape, str], ...]
     compiled: bool
 
 
-def described(arrays: Sequence[np.ndarray] | None) -> tuple[tuple[tuple[int, ...], str], ...]:
+Arrays = Sequence[np.ndarray]
+
+
+def described(arrays: Arrays | None) -> tuple[tuple[Shape, str], ...]:
     return tuple((a.shape[1:], a.dtype.str) for a in arrays or ())
+
+
+def signature_of(xs: Arrays, ys: Arrays = (), ws: Arrays | None = None) -> Signature:
+    return Signature(described(xs), described(ys), described(ws), config.jit())
 
 
 def graph_dtype(array: np.ndarray, wanted: np.dtype | None = None) -> np.dtype:
@@ -71,6 +80,7 @@ class Step:
         self._latest: tuple[Signature, Any] | None = None
         self._direct: Any = None  # the short way of the last single batch
         self.lead: int | None = None  # examples of a batch, if every batch must have so many
+        self.lengths = OpenLengths(model)
 
     def rows_at_once(self, wanted: int) -> int:
         """Examples that a prediction computes at a time, about `wanted`."""
@@ -106,23 +116,28 @@ class Step:
 
     def graph(
         self,
-        xs: Sequence[np.ndarray],
-        ys: Sequence[np.ndarray] = (),
-        ws: Sequence[np.ndarray] | None = None,
+        xs: Arrays,
+        ys: Arrays = (),
+        ws: Arrays | None = None,
         grad_only: bool = False,
+        signature: Signature | None = None,
     ) -> Graph:
         """The traced graph for arrays of these shapes and types.
 
         Args:
             grad_only: without the optimizer's update, for dumps.
+            signature: the shapes to trace for, if lengths are to stay open.
         """
-        model = self.model
+        model, like = self.model, signature or signature_of(xs, ys, ws)
         inputs = [
-            placeholder((self.lead, *a.shape[1:]), graph_dtype(a, s.dtype), f"x{i}")
-            for i, (a, s) in enumerate(zip(xs, model.inputs, strict=True))
+            placeholder((self.lead, *shape), graph_dtype(a, s.dtype), f"x{i}")
+            for i, (a, (shape, _), s) in enumerate(zip(xs, like.xs, model.inputs, strict=True))
         ]
-        labels = [placeholder((self.lead, *a.shape[1:]), graph_dtype(a), f"y{i}") for i, a in enumerate(ys)]
-        weights = [placeholder((self.lead, *a.shape[1:]), None, f"w{i}") for i, a in enumerate(ws or ())]
+        labels = [
+            placeholder((self.lead, *shape), graph_dtype(a), f"y{i}")
+            for i, (a, (shape, _)) in enumerate(zip(ys, like.ys, strict=True))
+        ]
+        weights = [placeholder((self.lead, *shape), None, f"w{i}") for i, (shape, _) in enumerate(like.ws)]
         with tracing() as record:
             outputs, found, penalties = model.replay_masked(inputs, self.mode == "train")
             if self.mode != "train":
@@ -202,18 +217,20 @@ class Step:
         self, xs: Sequence[np.ndarray], ys: Sequence[np.ndarray] = (), ws: Sequence[np.ndarray] | None = None
     ) -> Any:
         """The program for arrays like these, compiled at first use."""
-        signature = Signature(described(xs), described(ys), described(ws), config.jit())
+        signature = signature_of(xs, ys, ws)
         if self._latest is not None and self._latest[0] == signature:
             return self._latest[1]
-        program = self.programs.get(signature)
+        program = self.lengths.program(self, signature, xs, ys, ws) or self.programs.get(signature)
         if program is None:
-            graph = self.graph(xs, ys, ws)
-            arrays = [*xs, *ys, *(ws or ())]
-            types = {op: a.dtype for op, a in zip(graph.inputs, arrays, strict=True)}
-            program = watched(make_program(graph, types), graph, self._advance)
-            self.programs[signature] = program
+            program = self.programs[signature] = self.compile(signature, xs, ys, ws)
         self._latest = (signature, program)
         return program
+
+    def compile(self, signature: Signature, xs: Arrays, ys: Arrays, ws: Arrays | None) -> Any:
+        """A new program for a signature that these arrays have."""
+        graph = self.graph(xs, ys, ws, signature=signature)
+        types = {op: a.dtype for op, a in zip(graph.inputs, [*xs, *ys, *(ws or ())], strict=True)}
+        return watched(make_program(graph, types), graph, self._advance)
 
     def _advance(self, count: int) -> None:
         """Batches that were good before one that was not."""

@@ -105,7 +105,7 @@ def scan(
     """
     length = _length(sequences, length)
     if not any(map(symbolic.is_symbolic, (*states, *sequences))):
-        return _eagerly(f, list(states), sequences, length, reverse)
+        return _eagerly(f, list(states), sequences, shapes.static(length), reverse)
     given, starts = [as_op(x) for x in sequences], [as_op(s) for s in states]
     slices = [SymbolicTensor(_input(slice_shape(x.shape), x.dtype, f"slice{i}")) for i, x in enumerate(given)]
     before = [SymbolicTensor(body_input(s, f"state{i}")) for i, s in enumerate(starts)]
@@ -121,14 +121,14 @@ def scan(
     return results[: len(starts)], results[len(starts) :]
 
 
-def _length(sequences: Sequence[Any], length: int | None) -> int:
+def _length(sequences: Sequence[Any], length: Extent | None) -> Extent:
     found = {_steps_of(reduction.shape_of(x)) for x in sequences} | ({length} if length is not None else set())
     steps = next(iter(found), None)
-    if len(found) == 1 and isinstance(steps, int):
+    if len(found) == 1 and steps is not None:
         return steps
     listed = ", ".join(shapes.text(reduction.shape_of(x)) for x in sequences) or "none"
     wanted = "" if length is None else f" and length={length}"
-    raise ShapeError(f"scan: sequences need one known number of steps (axis 1), got {listed}{wanted}.")
+    raise ShapeError(f"scan: sequences need one number of steps (axis 1), got {listed}{wanted}.")
 
 
 def _steps_of(shape: Shape) -> Extent:
@@ -140,7 +140,7 @@ def slice_shape(shape: Shape) -> Shape:
     return (shape[0], *shape[2:]) if len(shape) > 1 else ()
 
 
-def stack_shape(shape: Shape, length: int) -> Shape:
+def stack_shape(shape: Shape, length: Extent) -> Shape:
     """What a value of one step is for all of them."""
     return (shape[0], length, *shape[1:]) if shape else (length,)
 
@@ -161,7 +161,7 @@ def _eagerly(f: Callable, states: list[Any], sequences: Sequence[Any], length: i
 
 def record(
     slices: Sequence[Op], before: Sequence[Op], outputs: Sequence[Op], sequences: Sequence[Op], starts: Sequence[Op],
-    length: int, reverse: bool,
+    length: Extent, reverse: bool,
 ) -> list[SymbolicTensor]:  # fmt: skip
     """The results of a loop whose step computes `outputs` (new states, kept values) from `slices` and `before`."""
     own = {*slices, *before}
@@ -173,7 +173,7 @@ def record(
 
 
 def loop_of(
-    graph: Graph, operands: Sequence[Op], counts: tuple[int, int], length: int, reverse: bool
+    graph: Graph, operands: Sequence[Op], counts: tuple[int, int], length: Extent, reverse: bool
 ) -> list[SymbolicTensor]:
     """The results of a loop over a given body with so many sequences and states."""
     sequences, states = counts
@@ -219,4 +219,4 @@ def is_number(op: Op) -> bool:
 
 
 def is_sampled(shape: Shape) -> bool:
-    return bool(shape) and isinstance(shape[0], Dim)
+    return bool(shape) and isinstance(shape[0], Dim) and shape[0].symbol == shapes.BATCH

@@ -12,7 +12,7 @@ from layerflow.graph.ir import Graph, substitute, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
-from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph.shapes import Dim, Extent, Shape, multiply
 from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor
 
 PULLBACK: list[Callable[..., list[SymbolicTensor | None]]] = []  # autodiff is above ops; it puts its function here
@@ -198,5 +198,4 @@ def _merged(stack: Op, shape: Shape) -> Op:
     """A stack [B, steps, ...] with the steps among the rows, like the operand of this shape in one step."""
     lead, steps = shape[0], stack.shape[1]
     assert isinstance(lead, Dim)
-    assert isinstance(steps, int)
-    return movement.reshape(SymbolicTensor(stack), (Dim(lead.symbol, lead.factor * steps), *shape[1:])).op
+    return movement.reshape(SymbolicTensor(stack), (multiply(lead, steps), *shape[1:])).op

@@ -32,7 +32,7 @@ broadcast_p = Primitive("broadcast_to", Kind.MOVE, lambda x, shape: np.broadcast
 def _slice_kernel(x, begin, size, step):
     return x[
         tuple(
-            slice(b, None if s < 0 and b + n * s < 0 else b + n * s, s)
+            slice(b, None if (s < 0 and b + n * s < 0) or (b < 0 and b + n * s == 0) else b + n * s, s)
             for b, n, s in zip(begin, size, step, strict=True)
         )
     ]
@@ -83,7 +83,7 @@ def _(g, y, x, begin, size, step):
             g, begin = _spread(g, axis, b, shapes.static(n), s)
             widths.append((begin, shapes.static(full) - begin - shapes.static(_shape(g)[axis])))
         else:
-            widths.append((b, 0) if n == full else (b, full - n - b))
+            widths.append((b, 0) if n == full else (b, shapes.static(full) - n - b))
     return pad(g, widths) if builtins.any(w != (0, 0) for w in widths) else g
 
 
@@ -323,10 +323,16 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
 def flip(x: Any, axis: Any = None) -> Any:
     shape = _shape(x)
     axes = shapes.normalize_axes(axis, len(shape))
-    if builtins.any(isinstance(shape[a], Dim) for a in axes):
+    if builtins.any(_is_batch(shape[a]) for a in axes):
         raise ShapeError(f"flip: the batch axis of {shapes.text(shape)} cannot be reversed.")
-    begin = [shapes.static(n) - 1 if i in axes else 0 for i, n in enumerate(shape)]
-    return slice_(x, begin, shape, [-1 if i in axes else 1 for i in range(len(shape))])
+    # Of an extent that is known only at run time, -1 is the last place.
+    last = [-1 if isinstance(n, Dim) else n - 1 for n in shape]
+    begin = tuple(n if i in axes else 0 for i, n in enumerate(last))
+    return slice_p.bind([x], begin=begin, size=shape, step=tuple(-1 if i in axes else 1 for i in range(len(shape))))
+
+
+def _is_batch(extent: Extent) -> bool:
+    return isinstance(extent, Dim) and extent.symbol == shapes.BATCH
 
 
 def getitem(x: Any, key: Any) -> Any:
@@ -371,6 +377,10 @@ def _index(k: Any, extent: Extent, shape: Shape) -> tuple[int, Extent, int, bool
         return start, max(0, len(range(start, stop, step))), step, True
     if isinstance(k, (int, np.integer)) and not isinstance(extent, Dim):
         return shapes.normalize_axis(int(k), extent, "index"), 1, 1, False
+    if k in (0, -1) and not _is_batch(extent):
+        return int(k), 1, 1, False
+    if isinstance(k, (int, np.integer)) and not _is_batch(extent):
+        raise shapes.UnknownExtentError(f"element {k} of {shapes.text(shape)} may lie outside of an unknown extent.")
     if isinstance(k, (int, np.integer)):
         raise ShapeError(
             f"a single sample of {shapes.text(shape)} cannot be taken: the batch is known only at run time."
