@@ -18,6 +18,7 @@ import numpy as np
 
 import layerflow
 from benchmarks import peaks
+from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import access, library
 from layerflow.jit.contraction import SHARDS, multiply_adds
@@ -149,7 +150,7 @@ def fused_of(kernel: Kernel, buffers: Any, optimizer: str, updates: bool) -> str
 
 
 def bytes_of(buffer: Buffer, rows: int) -> int:
-    return buffer.elements * buffer.op.dtype.itemsize * (rows if buffer.per_sample else 1)
+    return static(buffer.elements) * buffer.op.dtype.itemsize * (rows if buffer.per_sample else 1)
 
 
 # --- running it ---------------------------------------------------------------------------

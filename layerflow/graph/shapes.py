@@ -54,6 +54,11 @@ Extent = int | Dim
 Shape = tuple[Extent, ...]
 
 
+def is_batch(extent: Extent) -> bool:
+    """Whether an extent is that of the batch, or a multiple of it."""
+    return isinstance(extent, Dim) and extent.symbol == BATCH
+
+
 def symbols_of(extent: Extent) -> tuple[str, ...]:
     """The symbols that an extent is a multiple of, the batch first."""
     return (extent.symbol, *symbols_of(extent.factor)) if isinstance(extent, Dim) else ()

@@ -31,6 +31,11 @@ class Layout:
         return total
 
     @property
+    def fixed(self) -> tuple[int, ...]:
+        """The strides of an array whose extents but the first are known."""
+        return tuple(map(shapes.static, self.strides))
+
+    @property
     def per_row(self) -> Extent:
         """Elements from one index of the leading axis to the next."""
         return self.strides[0] if self.strides else 1

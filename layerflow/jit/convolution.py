@@ -79,7 +79,7 @@ class WindowNest(TileNest):
         found = [self.ranges.coefficient(offset, name) for _, offset in (self.left, self.right)]
         if None in found:
             raise Unvectorizable(f"{name} in {self.left[1]}, {self.right[1]}")
-        return found[0] or 0, found[1] or 0
+        return static(found[0] or 0), static(found[1] or 0)
 
     def all_panels(self, inside: Callable[[Panel], None]) -> None:
         """`inside(panel)` for every panel of columns, group by group."""
@@ -248,7 +248,7 @@ class KernelGradientNest(WindowNest):
         taps = [i.terms[0][0] for i in self.variables[int(self.sharded) : -1]]
         extents = op.shape[int(self.sharded) : -1]
         axes = [
-            Axis(n, e, self.steps_of(n)[0], self.ranges.coefficient(self.place, n) or 0)
+            Axis(n, e, self.steps_of(n)[0], static(self.ranges.coefficient(self.place, n) or 0))
             for n, e in zip(taps, extents, strict=True)
         ]
         folds = [Axis(n, e, *self.steps_of(n)) for n, e in self.folded]
@@ -257,8 +257,8 @@ class KernelGradientNest(WindowNest):
         self.levels.append(Level())
         lead = self.folded[0][1]
         if self.sharded:
-            factor = f" * {lead.factor}" if isinstance(lead, Dim) and lead.factor > 1 else ""
-            self.span = (f"lo{factor}", f"hi{factor}")
+            first, last = self.range_of(lead).split(", ")
+            self.span = (first, last)
             self.write(f"i0 = integer(ctx, {SHARD})")
             self._taps(merged(axes))
             return self.levels.pop().lines

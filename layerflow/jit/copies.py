@@ -160,7 +160,7 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     op = kernel.group.anchor
     source, target = plan.buffers[op.inputs[0]], plan.buffers[op]
     rows, columns = map(static, op.inputs[0].shape)
-    down, across = source.layout.strides[0], target.layout.strides[0]
+    down, across = source.layout.fixed[0], target.layout.fixed[0]
     kind = TYPES[op.dtype.name]
     kernel.units = -(-columns // lanes)
     whole_rows = rows // lanes * lanes

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from layerflow import config
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim, static, valued
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
 from layerflow.jit.cpus import get_num_threads
 from layerflow.jit.emit import Module
+from layerflow.jit.repeated import Direct
 from layerflow.jit.runtime import BARRIER_SLOT
 from layerflow.jit.values import (
     BATCH,
@@ -283,127 +281,6 @@ class Executable:
             self._advance(op, array.ctypes.data, stride)
             results.append(array)
         return results
-
-
-class Repeated:
-    """Calls of one program that differ little: what does not change is set once, by `_install`."""
-
-    program: Executable
-    rows: int
-    wanted: int | None = None  # threads that were asked for when it was set
-
-    def _install(self, team: int) -> None:
-        """Sets what does not change from call to call, for so many threads."""
-        raise NotImplementedError(f"{type(self).__name__} must define _install(team).")
-
-    def _ready(self) -> Any:
-        """Installs what is not; the words of the table.  The program's lock is held."""
-        program, wanted = self.program, config.num_threads()
-        if program.current is not self or wanted != self.wanted:
-            self.wanted = wanted
-            self.team = program._thread_count(self.rows)
-            self._install(self.team)
-            program.current = self
-        return self.words
-
-    def _find_words(self, starts: Sequence[int]) -> None:
-        """Where the numbers that change from call to call stand in the table, whose threads begin at `starts`."""
-        program = self.program
-        self.words: Any = program.table.reshape(-1).data
-        self.address = program.table.ctypes.data
-        self.alone = program.entry.alone
-        used = {b.op.attrs["name"] for b in program.plan.buffers.values() if b.role == "scalar"}
-        known = (("seed", SEED), ("step", STEP_BASE), ("iteration", ITERATION_BASE))
-        self.counter_words = [(name, tuple(s + word for s in starts)) for name, word in known if name in used]
-        self.floats = [(name, program._scalar_views[name]) for name, _, _ in program.scalar_names]
-
-    def _set_scalars(self, scalars: dict[str, float]) -> None:
-        words = self.words
-        for name, places in self.counter_words:
-            for at in places:
-                words[at] = scalars[name]
-        for name, view in self.floats:
-            view[0] = scalars[name]
-
-    def _go(self, scalars: dict[str, float]) -> None:
-        self._set_scalars(scalars)
-        if self.team == 1:
-            self.alone(self.address, 0, 1)
-        else:
-            self.program.entry.run(self.address, self.team)
-
-
-class Direct(Repeated):
-    """Repeated calls of one program with single batches of one size: what does not change is set once."""
-
-    def __init__(self, program: Executable, arrays: Sequence[np.ndarray]):
-        self.program = program
-        self.like = tuple((a.shape, a.dtype) for a in arrays)
-        self.rows, self.extents = len(arrays[0]), program.extents_of(arrays)
-        self.sampled = any(b.per_sample for b in program.outputs)
-
-    def fits(self, arrays: Sequence[np.ndarray]) -> bool:
-        """Whether arrays have the shapes, types and layout this call was made for."""
-        for array, (shape, dtype) in zip(arrays, self.like, strict=True):
-            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-                return False
-        return True
-
-    def _install(self, team: int) -> None:
-        program = self.program
-        program._prepare(self.rows, team, self.extents)
-        table = program.table
-        table[:, [GATHER, BATCH, TOTAL, START, COUNT]] = (0, self.rows, self.rows, 0, 1)
-        self.results = program._make_outputs(self.rows, self.rows, 1)
-        advance, slots = program.module.advance, program.module.slots
-        starts = [slots * t for t in range(program.threads)]
-        for buffer in program.inputs:
-            program._advance(buffer.op, 0, 0)
-        self.input_words = [tuple(s + advance[b.op] for s in starts) for b in program.inputs]
-        self.output_words = [tuple(s + advance[b.op] for s in starts) for b in program.outputs]
-        self._find_words(starts)
-
-    def __call__(self, arrays: Sequence[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
-        """Outputs of one batch.  Outputs without a batch axis are the same arrays at each call, overwritten."""
-        program = self.program
-        with program.lock:
-            words = self._ready()
-            for places, array in zip(self.input_words, arrays):  # noqa: B905 (lengths were compared in `fits`)
-                where = address_of(array)
-                for at in places:
-                    words[at] = where
-            results = self.results
-            if self.sampled:
-                results = [np.empty(a.shape, a.dtype) for a in results]
-                for places, array in zip(self.output_words, results):  # noqa: B905
-                    where = address_of(array)
-                    for at in places:
-                        words[at] = where
-            self._go(scalars)
-            return results
-
-
-_WORD = ctypes.c_size_t
-
-
-def _data_pointer(array: np.ndarray) -> int:
-    return array.ctypes.data
-
-
-def _field_pointer(array: np.ndarray) -> int:
-    """The data pointer, read from the array object: five times faster than `array.ctypes`."""
-    return _WORD.from_address(id(array) + 16).value
-
-
-def _pick_address_of() -> Callable[[np.ndarray], int]:
-    """The fast way, if the array object is laid out as CPython on 64 bits has it."""
-    probe = np.zeros(3)
-    if sys.implementation.name == "cpython" and sys.maxsize > 2**32 and object.__basicsize__ == 16:
-        return _field_pointer if _field_pointer(probe) == probe.ctypes.data else _data_pointer
-    return _data_pointer
-
-
-address_of = _pick_address_of()
 
 
 def leaves_of(graph: Graph) -> list[Op]:

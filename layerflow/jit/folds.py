@@ -256,7 +256,7 @@ class ShardNest(LoopNest):
             step()
             return
         extent = fold.inputs[0].shape[axis]
-        span = self.extent(extent) if axis else self.span(extent)
+        span = self.extent(extent) if axis else self.range_of(extent)
         name = f"r{axis}"
         self.segment(f"for {name} in range({span}):", (name,), lambda: self._rows(fold, axis + 1, step))
 

@@ -57,7 +57,7 @@ class GemmNest(TileNest):
             self.levels.append(Level())
             if batch_of(domain) is not None:
                 self.kernel.units = 0
-                self._all_panels(*self.span(rows).split(", "))
+                self._all_panels(*self.range_of(rows).split(", "))
             else:
                 self.kernel.units = self._most_tiles(static(rows))
                 if self.block:
@@ -73,7 +73,7 @@ class GemmNest(TileNest):
     def _blocks(self) -> None:
         """Blocks of the folded axis, one after the other; sums wait in working memory for the next one."""
         width = sum(p.vectors * (p.loop[0] // p.loop[1] if p.loop else 1) for p in self.panels) * self.lanes
-        self.sums = (self.step * self.kernel.units * width, width)
+        self.sums = (self.step * static(self.kernel.units) * width, width)
         where = self._scratch("packed")
         total = self.extent(self.depth)
         zero = f"store({where}, e, zeros({self.dtype}))"

@@ -146,8 +146,8 @@ class Ranges:
 
     def _opaque(self, text: str, numerator: Index, n: Extent, remainder: bool) -> Index:
         top = self.largest(numerator)
-        known = isinstance(n, int) and n and top is not None
-        self.bounds[text] = n if remainder else (top // n + 1 if known else None)
+        quotients = top // n + 1 if isinstance(n, int) and n and top is not None else None
+        self.bounds[text] = n if remainder else quotients
         self.parts[text] = (numerator, n, remainder)
         return var(text)
 

@@ -55,7 +55,7 @@ class LoopNest(Writer):
         """Loops over the axes before the vector axis around what `inside` writes; the first is the parallel range."""
         headers = []
         for axis, extent in enumerate(extents):
-            headers.append(f"for i{axis} in range({self.extent(extent) if axis else self.span(extent)}):")
+            headers.append(f"for i{axis} in range({self.extent(extent) if axis else self.range_of(extent)}):")
             self.levels.append(Level((f"i{axis}",)))
         inside()
         lines: list[str] = []
@@ -185,7 +185,7 @@ class MapNest(LoopNest):
 
     def _sample_vector(self, extent: Extent, index: tuple[Index, ...]) -> list[str]:
         """Numbers of each sample along one axis: vectors along the samples of the range."""
-        span = self.span(extent)
+        span = self.range_of(extent)
         self.levels.append(Level(("j",)))
         self.chunk = None if self.scalar else Chunk("j", f"{span.partition(', ')[2]} - j")
         self.members_at(index)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.jit.executable import Executable, Repeated
+from layerflow.jit.executable import Executable
+from layerflow.jit.repeated import Repeated
 from layerflow.jit.values import BATCH, COUNT, START, TOTAL
 
 

@@ -128,7 +128,7 @@ class Writer:
             memo[key] = self.assign(text, 0, False)
         return memo[key].name
 
-    def span(self, extent: Extent) -> str:
+    def range_of(self, extent: Extent) -> str:
         """The arguments of a range over a leading axis: the share of samples or units, times what each stands for."""
         factor = extent.factor if isinstance(extent, Dim) and extent.symbol == BATCH_SYMBOL else 1
         return "lo, hi" if factor == 1 else f"lo * {shapes.code(factor)}, hi * {shapes.code(factor)}"

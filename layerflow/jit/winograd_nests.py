@@ -61,7 +61,7 @@ class WinogradNest(LoopNest):
         return (*(self.ranges.declare(f"i{k}", None) for k in range(3)), ix.var("j"))
 
     def planes(self, buffer: Buffer, offset: str = "0") -> Planes:
-        plane, pitch = buffer.layout.strides[-3:-1]
+        plane, pitch = buffer.layout.fixed[-3:-1]
         return Planes(self.pointer(buffer), plane, pitch, offset)
 
     def finish(self, text: str) -> None:
@@ -105,7 +105,7 @@ class GradientNest(WinogradNest):
             inputs = (self.reader(for_kernel.inputs[0], self.place()), self.planes(buffer, "part"))
         if for_input:
             buffer = self.plan.buffers[for_input]
-            sample, row, column, _ = buffer.layout.strides
+            sample, row, column, _ = buffer.layout.fixed
             target = Samples(self.pointer(buffer), sample, row, column)
             kernel = (self.planes(self.plan.buffers[for_input.inputs[1]]), target)
         writer.backward(self.reader(g, self.place()), inputs, kernel)
@@ -125,7 +125,7 @@ class KernelNest(WinogradNest):
         self.kernel.units = -(-filters // self.lanes)
         self.kernel.scratch = (9 * self.lanes**2 * w.dtype.itemsize, 0)
         buffer = self.plan.buffers[w]
-        _, taps, pitch, _ = buffer.layout.strides
+        _, taps, pitch, _ = buffer.layout.fixed
         read = (self.pointer(buffer), taps, pitch)
         turned_kernel_transform(self, channels, filters, read, out, self.scratch())
 

@@ -18,7 +18,7 @@ from layerflow.graph import shapes, symbolic
 from layerflow.graph.ir import Graph, substitute, topological
 from layerflow.graph.ops import movement, reduction
 from layerflow.graph.ops.primitive import as_op
-from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph.shapes import Extent, Shape
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op, SymbolicTensor
 
 
@@ -103,9 +103,9 @@ def scan(
     Raises:
         ShapeError: sequences of different or unknown lengths, or a state that changes its shape or type.
     """
-    length = _length(sequences, length)
+    steps = _length(sequences, length)
     if not any(map(symbolic.is_symbolic, (*states, *sequences))):
-        return _eagerly(f, list(states), sequences, shapes.static(length), reverse)
+        return _eagerly(f, list(states), sequences, shapes.static(steps), reverse)
     given, starts = [as_op(x) for x in sequences], [as_op(s) for s in states]
     slices = [SymbolicTensor(_input(slice_shape(x.shape), x.dtype, f"slice{i}")) for i, x in enumerate(given)]
     before = [SymbolicTensor(body_input(s, f"state{i}")) for i, s in enumerate(starts)]
@@ -117,7 +117,7 @@ def scan(
                 f"scan: state {i} starts as {shapes.text(start.shape)} {start.dtype} and is "
                 f"{shapes.text(op.shape)} {op.dtype} after a step; it must stay the same."
             )
-    results = record([x.op for x in slices], [s.op for s in before], outputs, given, starts, length, reverse)
+    results = record([x.op for x in slices], [s.op for s in before], outputs, given, starts, steps, reverse)
     return results[: len(starts)], results[len(starts) :]
 
 
@@ -219,4 +219,4 @@ def is_number(op: Op) -> bool:
 
 
 def is_sampled(shape: Shape) -> bool:
-    return bool(shape) and isinstance(shape[0], Dim) and shape[0].symbol == shapes.BATCH
+    return bool(shape) and shapes.is_batch(shape[0])

@@ -323,16 +323,12 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
 def flip(x: Any, axis: Any = None) -> Any:
     shape = _shape(x)
     axes = shapes.normalize_axes(axis, len(shape))
-    if builtins.any(_is_batch(shape[a]) for a in axes):
+    if builtins.any(shapes.is_batch(shape[a]) for a in axes):
         raise ShapeError(f"flip: the batch axis of {shapes.text(shape)} cannot be reversed.")
     # Of an extent that is known only at run time, -1 is the last place.
     last = [-1 if isinstance(n, Dim) else n - 1 for n in shape]
     begin = tuple(n if i in axes else 0 for i, n in enumerate(last))
     return slice_p.bind([x], begin=begin, size=shape, step=tuple(-1 if i in axes else 1 for i in range(len(shape))))
-
-
-def _is_batch(extent: Extent) -> bool:
-    return isinstance(extent, Dim) and extent.symbol == shapes.BATCH
 
 
 def getitem(x: Any, key: Any) -> Any:
@@ -377,9 +373,9 @@ def _index(k: Any, extent: Extent, shape: Shape) -> tuple[int, Extent, int, bool
         return start, max(0, len(range(start, stop, step))), step, True
     if isinstance(k, (int, np.integer)) and not isinstance(extent, Dim):
         return shapes.normalize_axis(int(k), extent, "index"), 1, 1, False
-    if k in (0, -1) and not _is_batch(extent):
+    if k in (0, -1) and not shapes.is_batch(extent):
         return int(k), 1, 1, False
-    if isinstance(k, (int, np.integer)) and not _is_batch(extent):
+    if isinstance(k, (int, np.integer)) and not shapes.is_batch(extent):
         raise shapes.UnknownExtentError(f"element {k} of {shapes.text(shape)} may lie outside of an unknown extent.")
     if isinstance(k, (int, np.integer)):
         raise ShapeError(
