@@ -58,8 +58,8 @@ MODELS = {
         numbers,
         floats(2),
     ),
-    "mean of words": (lambda n: [words(n), L.global_average_pooling1d({}), L.dense(units=2)], numbers, rows(2)),
-    "largest of words": (lambda n: [words(n), L.global_max_pooling1d({}), L.dense(units=2)], numbers, rows(2)),
+    "mean of words": (lambda n: [words(n), L.global_average_pooling1d(), L.dense(units=2)], numbers, rows(2)),
+    "largest of words": (lambda n: [words(n), L.global_max_pooling1d(), L.dense(units=2)], numbers, rows(2)),
     "backwards": (
         lambda n: [
             L.simple_rnn(units=4, go_backwards=True, return_sequences=True, input_shape=[n, 5]),
@@ -73,7 +73,7 @@ MODELS = {
     "stacked": (
         lambda n: [
             L.rnn([L.lstm_cell(units=3), L.gru_cell(units=4)], return_sequences=True, input_shape=[n, 3]),
-            L.leaky_relu({}),
+            L.leaky_relu(),
             L.lstm(units=3),
         ],
         floats(3),
@@ -147,7 +147,7 @@ def test_fit_takes_batches_of_any_length():
         for jit in (True, False):
             config.set_jit(jit)
             lf.random.set_seed(3)
-            model = trained([words(None, mask_zero=True), L.lstm(units=3, dropout=0.3), L.dense(units=1)])
+            model = trained([words(None, mask_zero=True), L.lstm(units=3, dropout=0.3, name="drops"), L.dense(units=1)])
             with assert_max_compiles(2):  # with weights and without
                 model.fit(lambda: iter(batches), epochs=2, verbose=0)
                 for x, y in batches:
