@@ -141,7 +141,8 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
     dtypes = [op.dtype for op in (*group.members, *kernel.reads)]
     lanes = _lanes_for(dtypes, vector_bytes)
     if group.kind in TILES:
-        return TILES[group.kind](plan, kernel, lanes, registers).source()
+        text = TILES[group.kind](plan, kernel, lanes, registers).source()
+        return f"{GemmNest(plan, kernel, lanes, registers).pack_source()}\n{text}" if kernel.packed else text
     if group.kind in winograd_nests.NESTS:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
     if group.kind in (*COPIES, "scatter_add"):

@@ -26,7 +26,7 @@ class Group:
 
     kind: "map" (one element each), "row" (folds of the last axis and what surrounds them), "column" (folds of another
     axis), "gemm", or the name of a copying op.  `domain` is the index space of the members; for "row" the rows, with
-    `inner` the extent of the folded axis.
+    `inner` the extent of the folded axis; for a "gemm" of several `parts` the columns of one (see `gates`).
     """
 
     kind: str
@@ -35,6 +35,7 @@ class Group:
     inner: Extent | None = None
     members: list[Op] = dataclasses.field(default_factory=list)
     stored: list[Op] = dataclasses.field(default_factory=list)
+    parts: int = 1
 
     def variables(self, ranges: Ranges) -> tuple[Index, ...]:
         """Loop variables of the domain: i0, i1, ..., with j for the vector axis."""
@@ -380,6 +381,7 @@ def describe(groups: list[Group]) -> str:
     lines = []
     for at, group in enumerate(groups):
         extents = ",".join(map(str, group.domain)) + (f" | {group.inner}" if group.kind == "row" else "")
+        extents += f" in {group.parts} parts" if group.parts > 1 else ""
         lines.append(f"group {at} {group.kind} [{extents}]")
         for op in group.members:
             mark = "store" if op in group.stored else "     "

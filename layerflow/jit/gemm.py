@@ -24,6 +24,15 @@ PACK_DEPTH = 64  # steps of the folded axis from which that pays
 LONG_FOLD, BLOCK = 4, 256
 
 
+def packed_elements(kernel: Kernel) -> int:
+    """Elements of the packed right operand of a product in a loop, whatever the lanes; 0 where packing would not pay."""
+    product, (_, columns) = kernel.group.anchor, kernel.group.domain
+    depth = product.inputs[1].shape[-2]
+    if not isinstance(depth, int) or depth < PACK_DEPTH or product.attrs["transpose_a"]:
+        return 0
+    return depth * kernel.group.parts * -(-static(columns) // 16) * 16
+
+
 class GemmNest(TileNest):
     """A product with its epilogue."""
 
@@ -37,7 +46,10 @@ class GemmNest(TileNest):
         )
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
         widest = 4 if self.packs_right and registers >= 32 else 2
-        self.panels = panels(static(kernel.group.domain[-1]), lanes, widest)
+        columns, parts = static(kernel.group.domain[-1]), self.group.parts
+        each = max(1, widest // parts)
+        self.panels = panels(columns, lanes, widest) if parts == 1 else panels(columns, lanes, each, each)
+        self.widest = max(p.vectors for p in self.panels) * parts
         long = isinstance(self.depth, Dim) and shapes.typical(self.depth) >= LONG_FOLD
         self.block = BLOCK if self.packs_left and long else 0
         # While a panel's copy is in use: address variable, elements a step.
@@ -91,8 +103,7 @@ class GemmNest(TileNest):
 
     def _most_tiles(self, rows: int) -> int:
         """Tiles of rows: the parallel range, cut the same way for every panel."""
-        widest = max(p.vectors for p in self.panels)
-        self.step = tile_rows(rows, widest, self.registers)
+        self.step = tile_rows(rows, self.widest, self.registers)
         return -(-rows // self.step)
 
     def _all_panels(self, first: str, last: str) -> None:
@@ -114,9 +125,9 @@ class GemmNest(TileNest):
             self._known_rows(panel, rows)
             self.packed_right = None
             return
-        step = tile_rows(Dim("rows"), panel.vectors, self.registers)
+        step = tile_rows(Dim("rows"), panel.vectors * self.group.parts, self.registers)
         if self.packs_right:
-            step = tile_rows(MANY_ROWS, panel.vectors, self.registers)
+            step = self.kernel.packed_from = tile_rows(MANY_ROWS, panel.vectors * self.group.parts, self.registers)
         if step == 1:
             self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
             return
@@ -165,11 +176,22 @@ class GemmNest(TileNest):
 
     def _pack_right(self, panel: Panel) -> None:
         """Copies the panel's part of the right operand, step after step without gaps."""
-        width = panel.vectors * self.lanes
-        self._reserve(self._left_width() + max(p.vectors for p in self.panels) * self.lanes)
-        pointer, offset = self.right
-        where = self._scratch("packed")
+        if self.kernel.packed:
+            self.write(f"packed = {self.pointer(self.kernel.packed)}")
+            self.packed_right = self._place_of(panel)
+            return
+        self._reserve(self._left_width() + self.widest * self.lanes)
         base = f"{self._left_width()} * {self._held()} + {self.sums[0]} + " if self._left_width() else ""
+        self.packed_right = (base, self._width(panel))
+        self._copy_right(panel, self._scratch("packed"))
+
+    def _width(self, panel: Panel) -> int:
+        return panel.vectors * self.group.parts * self.lanes
+
+    def _copy_right(self, panel: Panel, where: str) -> None:
+        """Statements that put the panel's part of the right operand at `packed_right`."""
+        assert self.packed_right is not None
+        (pointer, offset), (base, width) = self.right, self.packed_right
         self.write(f"for k in range({self._span()}):")
         for v, chunk in enumerate(self._chunks(panel)):
             self.chunk = chunk
@@ -177,7 +199,28 @@ class GemmNest(TileNest):
             value = f"load({pointer}, {self.position(self._from_block(offset))}{tail})"
             self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, {value})")
         self.chunk = None
-        self.packed_right = (base, width)
+
+    def _place_of(self, panel: Panel) -> tuple[str, int]:
+        """Where a panel lies if all are packed, one behind the other."""
+        before = static(self.depth) * self.group.parts
+        base = f"c * {before} + " if panel.loop else f"{int(panel.start) * before} + "
+        return base, self._width(panel)
+
+    def pack_source(self) -> str:
+        """A function that packs all panels into `kernel.packed`."""
+        self.levels.append(Level())
+        where = self.pointer(self.kernel.packed)
+        for panel in self.panels:
+            self.packed_right = self._place_of(panel)
+            if panel.loop is None:
+                self._copy_right(panel, where)
+            else:
+                end, step = panel.loop
+                header = f"for c in range(0, {end}, {step}):"
+                self.segment(header, ("c", "j"), lambda p=panel: self._copy_right(p, where))
+        lines = [*self.levels[0].lines, *self.levels.pop().lines]
+        head = [f"def {self.kernel.name}_pack(ctx, lo, hi):", f"{INDENT}lanes({self.lanes})"]
+        return "\n".join([*head, *(INDENT + line for line in lines)]) + "\n"
 
     def _span(self) -> str:
         """Steps of the folded axis that are worked on at a time."""
@@ -246,6 +289,8 @@ class GemmNest(TileNest):
         for v in range(len(chunks)):
             start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
             self.write(f"{INDENT}acc{v}[m] = {start}")
+        if self.group.parts > 1 and rows > 1:
+            self._ask_for(rows, chunks[0])
         self._fold(rows, chunks)
         if not self.block:
             self._epilogue(chunks, rows, {self._row_name(): "i + m"})
@@ -259,6 +304,20 @@ class GemmNest(TileNest):
         end = f"first + span == {self.extent(self.depth)}"
         self.segment(f"if {end}:", (), lambda: self._epilogue(chunks, rows, {self._row_name(): "i + m"}))
         self.segment("else:", (), keep)
+
+    def _ask_for(self, rows: int, chunk: Chunk) -> None:
+        """Has the lines that the epilogue of a tile reads and writes brought while its sums are made."""
+        places, self.chunk = self._places(), chunk
+        self.write(f"for m in static({rows}):")
+        self.write(f"{INDENT}{self._row_name()} = i + m")
+        touched = sorted(self.kernel.reads, key=lambda op: op.serial) + self.group.stored
+        for op in touched:
+            if op.shape in (self.product.shape, self.group.domain) and op not in self.product.inputs:
+                buffer = self.plan.buffers[op]
+                for place in places if op.shape == self.product.shape else places[:1]:
+                    at = self.position(buffer.layout.offset(place))
+                    self.write(f"{INDENT}prefetch({self.pointer(buffer)}, {at})")
+        self.chunk = None
 
     def _waiting(self, v: int, first: Chunk) -> str:
         """Where the sum of row i + m and vector `v` of the panel waits for the next block."""

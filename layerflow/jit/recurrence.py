@@ -16,8 +16,8 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.ops.loop import slice_shape
 from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
 from layerflow.graph.shapes import Dim, Extent, bound_of, code
-from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion
+from layerflow.graph.symbolic import INPUT, Op
+from layerflow.jit import fusion, gates, gemm
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.access import Layout, dense
 from layerflow.jit.schedule import Buffer, Kernel, Local, Schedule
@@ -62,7 +62,7 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
     body: Graph = loop.attrs["body"].graph
     for _, run in passes:
         body = run(body)
-    groups = fusion.fuse(body, side_by_side=True)
+    groups = gates.join_gates(fusion.fuse(body, side_by_side=True), body)
     n, m = loop.attrs["sequences"], loop.attrs["states"]
     parts = {op.attrs["at"]: plan.buffers[op] for op in kernel.group.members if op.name == "loop_part"}
     inner = scheduling.schedule(body, groups)
@@ -93,7 +93,20 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
             step, layout = _step(parts[at].op, parts[at])
             buffers[op] = Buffer(op, Layout(op.shape, layout), "view")
             found.moving.append((buffers[op], parts[at], step))
+    for inside in inner.kernels:
+        _pack(inside, inner, shared=body.inputs[n + m :])
     return found
+
+
+def _pack(kernel: Kernel, plan: Schedule, shared: Sequence[Op]) -> None:
+    """The right operand of a product that is the same at every step is packed before the first one."""
+    group = kernel.group
+    right = group.anchor.inputs[1] if group.kind == "gemm" else None
+    if kernel.samples and len(group.domain) == 2 and right in shared:
+        elements = gemm.packed_elements(kernel)
+        if elements:
+            op = Op(INPUT, (), {"name": "packed"}, (elements,), right.dtype)
+            kernel.packed = plan.buffers[op] = Buffer(op, dense(op.shape), "temporary")
 
 
 def _order_by_step(plan: Schedule) -> None:
@@ -153,6 +166,8 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
         inside.append(f"{kernel.name}_enter{at}(ctx, {span})")
         if final is not None:
             texts.append(_copy(f"{kernel.name}_leave{at}", after, final))
+    for packs in (k for k in loop.plan.kernels if k.packed):
+        inside += [f"if hi - lo >= {packs.packed_from}:", f"    {packs.name}_pack(ctx, lo, hi)"]
     inside.append(f"for n in range({code(loop.length)}):")
     inside += [INDENT + line for line in _one_step(loop, kernel.samples)]
     inside += [f"{kernel.name}_leave{at}(ctx, {span})" for at, final in enumerate(loop.finals) if final is not None]

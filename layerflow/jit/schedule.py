@@ -80,6 +80,10 @@ class Kernel:
     scratch: tuple[int, Extent] = (0, 0)  # bytes of working memory a thread needs: always, and for each sample
     reads: set[Op] = dataclasses.field(default_factory=set)
     loop: Any = None  # of a loop kernel: recurrence.Loop
+    packed: Buffer | None = (
+        None  # of a product in a loop: where its right operand lies packed, made before the first step
+    )
+    packed_from: int = 1  # rows from which it is read
 
 
 @dataclasses.dataclass(eq=False)

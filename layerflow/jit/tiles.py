@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from layerflow.graph.shapes import Dim, Extent
+from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
@@ -33,10 +33,10 @@ class Panel:
     loop: tuple[int, int] | None = None  # (end, step) when it stands for many
 
 
-def panels(columns: int, lanes: int, widest: int = 2) -> list[Panel]:
-    """Cuts the columns into panels of `widest` vectors (three if that is all there are), equal ones in a loop."""
+def panels(columns: int, lanes: int, widest: int = 2, alone: int = 3) -> list[Panel]:
+    """Cuts the columns into panels of `widest` vectors (up to `alone` if that is all there are), equal ones in a loop."""
     count = -(-columns // lanes)
-    width = count if count <= max(3, widest) else widest
+    width = count if count <= max(alone, widest) else widest
     tail = columns % lanes or None
     whole = (columns // lanes) // width * width if count > width or tail is None else 0
     found: list[Panel] = []
@@ -53,7 +53,7 @@ def tile_rows(rows: Extent, vectors: int, registers: int) -> int:
     """Rows of a tile.  A known number of rows is cut evenly; for a batch, tiles of 8 (or 16 of one vector)."""
     room = (ACCUMULATORS if registers >= 32 else ACCUMULATORS_16) // vectors
     if isinstance(rows, Dim):
-        return max(p for p in (1, 2, 4, 8, 16) if p <= min(room, 16 if vectors == 1 else 8))
+        return max(p for p in (1, 2, 3, 4, 6, 8, 16) if p <= min(room, 16 if vectors == 1 else 8))
     room = min(room, 16)
     if rows <= room:
         return rows
@@ -86,13 +86,23 @@ class TileNest(LoopNest):
         return self.pointer(buffer), self.ranges.joined(buffer.layout.offset(index))
 
     def _chunks(self, panel: Panel) -> list[Chunk]:
-        """The vectors of a panel."""
-        n = self.lanes
-        starts = [
-            panel.start + v * n if isinstance(panel.start, int) else f"c + {v * n}" if v else "c"
-            for v in range(panel.vectors)
-        ]
-        return [Chunk(s, panel.tail if v == panel.vectors - 1 else None) for v, s in enumerate(starts)]
+        """The vectors of a panel; of a product in parts, one of each part."""
+        units = static(self.group.domain[-1]) if self.group.parts > 1 else 0
+        found = []
+        for v in range(panel.vectors):
+            tail = panel.tail if v == panel.vectors - 1 else None
+            for part in range(self.group.parts):
+                at = v * self.lanes + part * units
+                start = panel.start + at if isinstance(panel.start, int) else f"c + {at}" if at else "c"
+                found.append(Chunk(start, tail))
+        return found
+
+    def _places(self) -> list[tuple[Index, ...]]:
+        """The elements of the product that a tile holds for one element of the domain: one of each part."""
+        *rows, column = self.variables
+        parts = range(self.group.parts)
+        units = static(self.group.domain[-1]) if self.group.parts > 1 else 0
+        return [(*rows, ix.add(column, ix.number(part * units))) for part in parts]
 
     def _shift(self, offset: Index, name: str, by: int) -> Index:
         c = self.ranges.coefficient(offset, name)
@@ -112,16 +122,19 @@ class TileNest(LoopNest):
         row_level = Level(tuple(at))
         self.levels.append(row_level)
         row_level.lines.extend(f"{name} = {text}" for name, text in at.items())
-        for v, chunk in enumerate(chunks):
-            self.chunk = chunk
-            here = len(self.levels) - 1
-            self.bind(self.product, self.variables, Value(f"acc{v}[m]", here, True))
+        here, places = len(self.levels) - 1, self._places()
+        for v in range(0, len(chunks), self.group.parts):
+            self.chunk = chunks[v]
+            for part, place in enumerate(places):
+                self.bind(self.product, place, Value(f"acc{v + part}[m]", here, True))
             for op in self.group.members[1:]:
-                self.value(op, self.variables)
-        for chunk in chunks:
-            self.chunk = chunk
+                for place in places if op.shape == self.product.shape else places[:1]:
+                    self.value(op, place)
+        for v in range(0, len(chunks), self.group.parts):
+            self.chunk = chunks[v]
             for op in self.group.stored:
-                self.store(op, self.variables, self.value(op, self.variables))
+                for place in places if op.shape == self.product.shape else places[:1]:
+                    self.store(op, place, self.value(op, place))
         self.chunk = None
         self.levels.pop()
         self.levels.pop()
