@@ -7,6 +7,8 @@ nothing); right operands must have unit stride along their last axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from layerflow.graph import shapes
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.jit import index as ix
@@ -107,14 +109,41 @@ class GemmNest(TileNest):
         return -(-rows // self.step)
 
     def _all_panels(self, first: str, last: str) -> None:
+        if self.kernel.packed:
+            self._rows_first(first, last)
+        else:
+            self._panels_in_turn(lambda panel: self._rows(panel, first, last))
+
+    def _panels_in_turn(self, inside: Callable[[Panel], None]) -> None:
         for panel in self.panels:
             if panel.loop is None:
-                self._rows(panel, first, last)
+                inside(panel)
             else:
                 end, step = panel.loop
-                self.segment(
-                    f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: self._rows(p, first, last)
-                )
+                self.segment(f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: inside(p))
+
+    def _rows_first(self, first: str, last: str) -> None:
+        """All panels, which lie packed, for one tile of rows after the other: what a row reads and writes is together."""
+        step = self.kernel.packed_from = tile_rows(MANY_ROWS, self.widest, self.registers)
+
+        def tile(panel: Panel) -> None:
+            self._pack_right(panel)
+            self._tile(panel, step)
+            self.packed_right = None
+
+        def tiles() -> None:
+            self.write(f"i = minimum({first} + t * {step}, {last} - {step})")
+            self._panels_in_turn(tile)
+
+        def many() -> None:
+            self.segment(f"for t in range(({last} - {first} + {step - 1}) // {step}):", ("i",), tiles)
+
+        def few() -> None:
+            for_rows = f"for i in range({first}, {last}):"
+            self._panels_in_turn(lambda panel: self.segment(for_rows, ("i",), lambda: self._tile(panel, 1)))
+
+        self.segment(f"if {last} - {first} >= {step}:", (), many)
+        self.segment("else:", (), few)
 
     def _rows(self, panel: Panel, first: str, last: str) -> None:
         """Tiles down the rows of one panel."""
@@ -127,7 +156,7 @@ class GemmNest(TileNest):
             return
         step = tile_rows(Dim("rows"), panel.vectors * self.group.parts, self.registers)
         if self.packs_right:
-            step = self.kernel.packed_from = tile_rows(MANY_ROWS, panel.vectors * self.group.parts, self.registers)
+            step = tile_rows(MANY_ROWS, panel.vectors * self.group.parts, self.registers)
         if step == 1:
             self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
             return
@@ -210,14 +239,12 @@ class GemmNest(TileNest):
         """A function that packs all panels into `kernel.packed`."""
         self.levels.append(Level())
         where = self.pointer(self.kernel.packed)
-        for panel in self.panels:
+
+        def copy(panel: Panel) -> None:
             self.packed_right = self._place_of(panel)
-            if panel.loop is None:
-                self._copy_right(panel, where)
-            else:
-                end, step = panel.loop
-                header = f"for c in range(0, {end}, {step}):"
-                self.segment(header, ("c", "j"), lambda p=panel: self._copy_right(p, where))
+            self._copy_right(panel, where)
+
+        self._panels_in_turn(copy)
         lines = [*self.levels[0].lines, *self.levels.pop().lines]
         head = [f"def {self.kernel.name}_pack(ctx, lo, hi):", f"{INDENT}lanes({self.lanes})"]
         return "\n".join([*head, *(INDENT + line for line in lines)]) + "\n"
