@@ -12,20 +12,24 @@ import re
 
 SOURCE = '''
 def exp(x):
-    """2**k * e**r with x = k ln 2 + r."""
+    inline()
+    return exp_to(x, 89.0, 710.0)
+
+def exp_to(x, top32, top64):
+    """2**k * e**r with x = k ln 2 + r, for x up to a number by type, which stands for those above it."""
     inline()
     if is_f64(x):
-        x = minimum(maximum(x, -746.0), 710.0)
+        x = minimum(maximum(x, -746.0), top64)
         k = rint(x * 1.4426950408889634)
         r = fma(k, -6.93147180369123816490e-01, x)
         r = fma(k, -1.90821492927058770002e-10, r)
         p = 1.0 + fma(r * r, exp_tail(r), r)
     else:
-        x = minimum(maximum(x, -104.5), 89.0)
+        x = minimum(maximum(x, -104.5), top32)
         k = rint(x * 1.4426950408889634)
         r = fma(k, -0.693359375, x)
         r = fma(k, 2.12194440e-4, r)
-        p = 1.0 + fma(r * r, exp_tail(r), r)
+        p = fma(fma(exp_tail(r), r, 1.0), r, 1.0)
     return scale(p, k)
 
 def exp_tail(r):
@@ -40,23 +44,29 @@ def exp_tail(r):
             5.0000001201e-1))
 
 def expm1(x):
-    """2**k (e**r - 1) + 2**k - 1; k - 1 is used throughout, for 2**k itself can overflow."""
     inline()
     if is_f64(x):
         y = minimum(maximum(x, -60.0), 709.9)
+    else:
+        y = minimum(maximum(x, -30.0), 88.8)
+    return where(x == 0, x, expm1_of(y))
+
+def expm1_of(y):
+    """2**k (e**r - 1) + 2**k - 1; k - 1 is used throughout, for 2**k itself can overflow."""
+    inline()
+    if is_f64(y):
         k = rint(y * 1.4426950408889634)
         r = fma(k, -6.93147180369123816490e-01, y)
         r = fma(k, -1.90821492927058770002e-10, r)
         half = bitcast((cast(k, i64) + 1022) << 52, f64)
     else:
-        y = minimum(maximum(x, -30.0), 88.8)
         k = rint(y * 1.4426950408889634)
         r = fma(k, -0.693359375, y)
         r = fma(k, 2.12194440e-4, r)
         half = bitcast((cast(k, i32) + 126) << 23, f32)
     p = fma(r * r, exp_tail(r), r)
     z = fma(half, p, half - 0.5)
-    return where(x == 0, x, z + z)
+    return z + z
 
 def log(x):
     inline()
@@ -124,15 +134,15 @@ def square(x):
     return x * x
 
 def sigmoid(x):
-    """1 / (1 + e**-x), or e**x / (1 + e**x): e**-|x| cannot overflow."""
+    """e**x / (1 + e**x), which is 1 long before e**x overflows."""
     inline()
-    e = exp(-abs(x))
-    return where(x >= 0, 1.0, e) / (1.0 + e)
+    e = exp_to(x, 88.0, 709.0)
+    return e / (1.0 + e)
 
 def tanh(x):
     """e / (e + 2) with e = expm1(2 |x|)."""
     inline()
-    e = expm1(minimum(2.0 * abs(x), 40.0))
+    e = expm1_of(minimum(2.0 * abs(x), 40.0))
     return copysign(e / (e + 2.0), x)
 
 def softplus(x):
