@@ -27,7 +27,7 @@ LONG_FOLD, BLOCK = 4, 256
 
 
 def packed_elements(kernel: Kernel) -> int:
-    """Elements of the packed right operand of a product in a loop, whatever the lanes; 0 where packing would not pay."""
+    """Elements of the packed right operand of a product in a loop, whatever the lanes; 0 where packing does not pay."""
     product, (_, columns) = kernel.group.anchor, kernel.group.domain
     depth = product.inputs[1].shape[-2]
     if not isinstance(depth, int) or depth < PACK_DEPTH or product.attrs["transpose_a"]:
@@ -316,7 +316,7 @@ class GemmNest(TileNest):
         for v in range(len(chunks)):
             start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
             self.write(f"{INDENT}acc{v}[m] = {start}")
-        if self.group.parts > 1 and rows > 1:
+        if self.kernel.packed and rows > 1:
             self._ask_for(rows, chunks[0])
         self._fold(rows, chunks)
         if not self.block:
@@ -333,7 +333,7 @@ class GemmNest(TileNest):
         self.segment("else:", (), keep)
 
     def _ask_for(self, rows: int, chunk: Chunk) -> None:
-        """Has the lines that the epilogue of a tile reads and writes brought while its sums are made."""
+        """Has the lines that the epilogue of a tile in a loop reads and writes brought while its sums are made."""
         places, self.chunk = self._places(), chunk
         self.write(f"for m in static({rows}):")
         self.write(f"{INDENT}{self._row_name()} = i + m")

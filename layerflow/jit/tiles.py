@@ -34,7 +34,7 @@ class Panel:
 
 
 def panels(columns: int, lanes: int, widest: int = 2, alone: int = 3) -> list[Panel]:
-    """Cuts the columns into panels of `widest` vectors (up to `alone` if that is all there are), equal ones in a loop."""
+    """Cuts the columns into panels of `widest` vectors (`alone` if there are no more), equal ones in a loop."""
     count = -(-columns // lanes)
     width = count if count <= max(alone, widest) else widest
     tail = columns % lanes or None
