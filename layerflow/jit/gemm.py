@@ -7,62 +7,16 @@ nothing); right operands must have unit stride along their last axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from layerflow.graph import shapes
-from layerflow.graph.shapes import Dim, Extent, static
-from layerflow.jit import index as ix
+from layerflow.graph.shapes import Dim, static
 from layerflow.jit.access import batch_of
-from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, units_of
-from layerflow.jit.schedule import Kernel, Schedule
-from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, TileNest, panels, tile_rows
-from layerflow.jit.values import SCRATCH, Chunk, Level, Unvectorizable
-
-# Bytes: rows of the right operand further apart than this are copied side by side before they are used.
-PACK_STRIDE = 512
-PACK_DEPTH = 64  # steps of the folded axis from which that pays
-# A sum over so many rows a sample goes through blocks of the folded axis: both operands' blocks stay in the cache.
-LONG_FOLD, BLOCK = 4, 256
+from layerflow.jit.packing import PackedNest
+from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, tile_rows
+from layerflow.jit.values import Chunk, Level
 
 
-def packed_elements(kernel: Kernel) -> int:
-    """Elements of the packed right operand of a product in a loop, whatever the lanes; 0 where packing does not pay."""
-    product, (_, columns) = kernel.group.anchor, kernel.group.domain
-    depth = product.inputs[1].shape[-2]
-    if not isinstance(depth, int) or depth < PACK_DEPTH or product.attrs["transpose_a"]:
-        return 0
-    return depth * kernel.group.parts * -(-static(columns) // 16) * 16
-
-
-class GemmNest(TileNest):
+class GemmNest(PackedNest):
     """A product with its epilogue."""
-
-    def __init__(self, plan: Schedule, kernel: Kernel, lanes: int, registers: int):
-        super().__init__(plan, kernel, lanes, registers)
-        side = self.product.attrs["transpose_a"]
-        self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
-        self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
-        self.packs_left = (
-            side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
-        )
-        # A packed panel is read from the second-level cache: wide panels read the left operand less often.
-        widest = 4 if self.packs_right and registers >= 32 else 2
-        columns, parts = static(kernel.group.domain[-1]), self.group.parts
-        each = max(1, widest // parts)
-        self.panels = panels(columns, lanes, widest) if parts == 1 else panels(columns, lanes, each, each)
-        self.widest = max(p.vectors for p in self.panels) * parts
-        long = isinstance(self.depth, Dim) and shapes.typical(self.depth) >= LONG_FOLD
-        self.block = BLOCK if self.packs_left and long else 0
-        # While a panel's copy is in use: address variable, elements a step.
-        self.packed_right: tuple[str, int] | None = None
-        self.packed_left: str | None = None
-
-    def _pays(self, operand: tuple[str, Index], name: str) -> bool:
-        """Whether an operand walks through memory in steps so long that a copy is faster."""
-        step = self.ranges.coefficient(operand[1], name)
-        deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
-        return step is not None and deep and shapes.typical(step) * self.product.dtype.itemsize >= PACK_STRIDE
 
     def body(self) -> list[str]:
         domain = self.group.domain
@@ -101,8 +55,6 @@ class GemmNest(TileNest):
 
         self.segment(f"for first in range(0, {total}, {self.block}):", ("first",), inside)
 
-    sums: tuple[int, int] = (0, 0)  # elements of the sums that wait, and of one row of them
-
     def _most_tiles(self, rows: int) -> int:
         """Tiles of rows: the parallel range, cut the same way for every panel."""
         self.step = tile_rows(rows, self.widest, self.registers)
@@ -114,16 +66,8 @@ class GemmNest(TileNest):
         else:
             self._panels_in_turn(lambda panel: self._rows(panel, first, last))
 
-    def _panels_in_turn(self, inside: Callable[[Panel], None]) -> None:
-        for panel in self.panels:
-            if panel.loop is None:
-                inside(panel)
-            else:
-                end, step = panel.loop
-                self.segment(f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: inside(p))
-
     def _rows_first(self, first: str, last: str) -> None:
-        """All panels, which lie packed, for one tile of rows after the other: what a row reads and writes is together."""
+        """All panels, which lie packed, for one tile of rows after the other: what a row touches lies together."""
         step = self.kernel.packed_from = tile_rows(MANY_ROWS, self.widest, self.registers)
 
         def tile(panel: Panel) -> None:
@@ -187,102 +131,6 @@ class GemmNest(TileNest):
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.packed_right = None
         self.segment("else:", (), few)
-
-    def _scratch(self, name: str) -> str:
-        self.write(f"{name} = pointer(ctx, {SCRATCH}, {self.dtype})", 0)
-        return name
-
-    def _reserve(self, elements: int) -> None:
-        """Asks for working memory of `elements` for each folded step."""
-        size = self.product.dtype.itemsize
-        fixed, sampled = self.kernel.scratch
-        if self.block:
-            self.kernel.scratch = (max(fixed, (elements * self.block + self.sums[0]) * size), sampled)
-        elif batch_of((self.depth,)) is None or isinstance(self.depth, int):
-            self.kernel.scratch = (max(fixed, elements * static(self.depth) * size), sampled)
-        else:
-            self.kernel.scratch = (fixed, shapes.bound_of(sampled, self.depth.factor * (elements * size)))
-
-    def _pack_right(self, panel: Panel) -> None:
-        """Copies the panel's part of the right operand, step after step without gaps."""
-        if self.kernel.packed:
-            self.write(f"packed = {self.pointer(self.kernel.packed)}")
-            self.packed_right = self._place_of(panel)
-            return
-        self._reserve(self._left_width() + self.widest * self.lanes)
-        base = f"{self._left_width()} * {self._held()} + {self.sums[0]} + " if self._left_width() else ""
-        self.packed_right = (base, self._width(panel))
-        self._copy_right(panel, self._scratch("packed"))
-
-    def _width(self, panel: Panel) -> int:
-        return panel.vectors * self.group.parts * self.lanes
-
-    def _copy_right(self, panel: Panel, where: str) -> None:
-        """Statements that put the panel's part of the right operand at `packed_right`."""
-        assert self.packed_right is not None
-        (pointer, offset), (base, width) = self.right, self.packed_right
-        self.write(f"for k in range({self._span()}):")
-        for v, chunk in enumerate(self._chunks(panel)):
-            self.chunk = chunk
-            tail = "" if chunk.count is None else f", {chunk.count}"
-            value = f"load({pointer}, {self.position(self._from_block(offset))}{tail})"
-            self.write(f"{INDENT}store({where}, {base}k * {width} + {v * self.lanes}, {value})")
-        self.chunk = None
-
-    def _place_of(self, panel: Panel) -> tuple[str, int]:
-        """Where a panel lies if all are packed, one behind the other."""
-        before = static(self.depth) * self.group.parts
-        base = f"c * {before} + " if panel.loop else f"{int(panel.start) * before} + "
-        return base, self._width(panel)
-
-    def pack_source(self) -> str:
-        """A function that packs all panels into `kernel.packed`."""
-        self.levels.append(Level())
-        where = self.pointer(self.kernel.packed)
-
-        def copy(panel: Panel) -> None:
-            self.packed_right = self._place_of(panel)
-            self._copy_right(panel, where)
-
-        self._panels_in_turn(copy)
-        lines = [*self.levels[0].lines, *self.levels.pop().lines]
-        head = [f"def {self.kernel.name}_pack(ctx, lo, hi):", f"{INDENT}lanes({self.lanes})"]
-        return "\n".join([*head, *(INDENT + line for line in lines)]) + "\n"
-
-    def _span(self) -> str:
-        """Steps of the folded axis that are worked on at a time."""
-        return "span" if self.block else self.extent(self.depth)
-
-    def _held(self) -> str:
-        """Steps that the copies have room for."""
-        return str(self.block) if self.block else self.extent(self.depth)
-
-    def _from_block(self, offset: Index) -> Index:
-        """The offset with the step counted from the beginning of the block."""
-        c = self.ranges.coefficient(offset, "k") if self.block else 0
-        return ix.add(offset, ix.scale(ix.var("first"), c)) if c else offset
-
-    def _left_width(self) -> int:
-        """Elements a folded step that the copy of the left operand takes: all rows of the product."""
-        if not self.packs_left:
-            return 0
-        return -(-static(self.group.domain[-2]) // self.step) * self.step
-
-    def _pack_left(self) -> None:
-        """Copies the rows of this thread's tiles, tile after tile, those of a tile side by side at each folded step."""
-        pointer, offset = self.left
-        where = self._scratch("packed")
-        step, rows = self.step, static(self.group.domain[-2])
-        self.write("for t in range(lo, hi):")
-        self.write(f"{INDENT}i = t * {step}")
-        self.write(f"{INDENT}for k in range({self._span()}):")
-        row = self._row_text(self._from_block(offset)).replace(" + m", "")
-        count = f", minimum({step}, {rows} - i)" if rows % step else f", {step}" if step != self.lanes else ""
-        self.write(
-            f"{INDENT * 2}store({where}, {self.sums[0]} + ((t - lo) * {self._held()} + k) * {step}, "
-            f"load({pointer}, {row}{count}), {step})"
-        )
-        self.packed_left = where
 
     def _known_rows(self, panel: Panel, rows: int) -> None:
         """Equal tiles; the last one may be smaller."""
@@ -395,15 +243,3 @@ class GemmNest(TileNest):
             return f"{base} + {u * self.step} + m", self.packed_left
         pointer, offset = self.left
         return self._row_text(self._shift(offset, "k", u)), pointer
-
-    def _row_text(self, offset: Index) -> str:
-        """The offset with row i + m of the tile in place of the row variable."""
-        name = self._row_name()
-        c = self.ranges.coefficient(offset, name)
-        if c is None:
-            raise Unvectorizable(str(offset))
-        rest = Index(tuple(t for t in offset.terms if t[0] != name), offset.const)
-        return f"i * {shapes.code(c)} + m * {shapes.code(c)} + {rest}" if c != 1 else f"i + m + {rest}"
-
-    def _row_name(self) -> str:
-        return f"i{len(self.group.domain) - 2}"

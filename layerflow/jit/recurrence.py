@@ -17,9 +17,9 @@ from layerflow.graph.ops.loop import slice_shape
 from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
 from layerflow.graph.shapes import Dim, Extent, bound_of, code
 from layerflow.graph.symbolic import INPUT, Op
-from layerflow.jit import fusion, gates, gemm
+from layerflow.jit import fusion, gates, packing
 from layerflow.jit import schedule as scheduling
-from layerflow.jit.access import Layout, dense
+from layerflow.jit.access import Layout, batch_of, dense
 from layerflow.jit.schedule import Buffer, Kernel, Local, Schedule
 from layerflow.jit.values import BATCH, ROWS, TYPES
 
@@ -101,9 +101,8 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
 def _pack(kernel: Kernel, plan: Schedule, shared: Sequence[Op]) -> None:
     """The right operand of a product that is the same at every step is packed before the first one."""
     group = kernel.group
-    right = group.anchor.inputs[1] if group.kind == "gemm" else None
-    if kernel.samples and len(group.domain) == 2 and right in shared:
-        elements = gemm.packed_elements(kernel)
+    if group.kind == "gemm" and kernel.samples and len(group.domain) == 2 and group.anchor.inputs[1] in shared:
+        right, elements = group.anchor.inputs[1], packing.packed_elements(kernel)
         if elements:
             op = Op(INPUT, (), {"name": "packed"}, (elements,), right.dtype)
             kernel.packed = plan.buffers[op] = Buffer(op, dense(op.shape), "temporary")
@@ -167,7 +166,9 @@ def source(plan: Schedule, kernel: Kernel, local: dict[Buffer, int], write: Call
         if final is not None:
             texts.append(_copy(f"{kernel.name}_leave{at}", after, final))
     for packs in (k for k in loop.plan.kernels if k.packed):
-        inside += [f"if hi - lo >= {packs.packed_from}:", f"    {packs.name}_pack(ctx, lo, hi)"]
+        lead = batch_of(packs.group.domain)
+        each = lead.factor if lead else 1
+        inside += [f"if (hi - lo) * {each} >= {packs.packed_from}:", f"    {packs.name}_pack(ctx, lo, hi)"]
     inside.append(f"for n in range({code(loop.length)}):")
     inside += [INDENT + line for line in _one_step(loop, kernel.samples)]
     inside += [f"{kernel.name}_leave{at}(ctx, {span})" for at, final in enumerate(loop.finals) if final is not None]
