@@ -48,8 +48,52 @@ class Peer:
                 keep = 1 - described["rate"]
                 return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0), s
             case "gap":
-                return x.mean((1, 2)), s
-        return x, s
+                return x.mean(tuple(range(1, x.ndim - 1))), s
+        return self.sequence_layer(described, p, x, key is not None), s
+
+    def sequence_layer(self, described: Spec, p: list[Any], x: Any, training: bool) -> Any:
+        """A layer for [batch, steps, features]; any other kind gives `x`."""
+        jax, jnp = self.jax, self.jax.numpy
+        match described["kind"]:
+            case "ln":
+                centred = x - x.mean(-1, keepdims=True)
+                spread = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + described["eps"])
+                return centred * spread * p[0] + p[1]
+            case "attention":
+                q, k, v = (jnp.einsum("bsf,fhd->bshd", x, p[i]) + p[i + 1] for i in (0, 2, 4))
+                score = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k)
+                found = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(score), v)
+                return x + jnp.einsum("bqhd,hdf->bqf", found, p[6]) + p[7]
+            case "feed":
+                return x + jnp.maximum(x @ p[0] + p[1], 0) @ p[2] + p[3]
+            case "lstm":
+                return self.recurrent(self.lstm_step, 2, x @ p[0] + p[2], p, training)
+            case "gru":
+                return self.recurrent(self.gru_step, 1, x @ p[0] + p[2][0], p, training)
+        return x
+
+    def recurrent(self, step: Callable[..., Any], states: int, projected: Any, p: list[Any], training: bool) -> Any:
+        """The output after the last step; the inputs of all steps have been multiplied by the kernel at once.
+
+        Unrolled the scan predicts faster here, and trains more slowly.
+        """
+        first = (self.jnp.zeros((len(projected), len(p[1]))),) * states
+        steps = projected.swapaxes(0, 1)
+        return self.jax.lax.scan(lambda s, z: (step(s, z, p), None), first, steps, unroll=not training)[0][0]
+
+    def lstm_step(self, states: Any, z: Any, p: list[Any]) -> Any:
+        sigmoid, tanh = self.jax.nn.sigmoid, self.jnp.tanh
+        i, f, g, o = self.jnp.split(z + states[0] @ p[1], 4, axis=1)
+        c = sigmoid(f) * states[1] + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+    def gru_step(self, states: Any, z: Any, p: list[Any]) -> Any:
+        sigmoid, (h,) = self.jax.nn.sigmoid, states
+        update, reset, candidate = self.jnp.split(z, 3, axis=1)
+        from_update, from_reset, from_state = self.jnp.split(h @ p[1] + p[2][1], 3, axis=1)
+        keep = sigmoid(update + from_update)
+        new = self.jnp.tanh(candidate + sigmoid(reset + from_reset) * from_state)
+        return (keep * h + (1 - keep) * new,)
 
     def forward(
         self, layers: list[Spec], params: list[Any], state: list[Any], x: Any, key: Any

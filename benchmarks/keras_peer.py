@@ -29,7 +29,8 @@ class Peer:
         backend = importlib.import_module(self.backend)
         return {"keras": self.keras.__version__, self.backend: backend.__version__}
 
-    def layer(self, described: Spec) -> Any:
+    def layer(self, described: Spec, x: Any) -> Any:
+        """A layer that is applied to `x` alone."""
         layers, units, act = self.keras.layers, described.get("units"), described.get("act")
         match described["kind"]:
             case "dense":
@@ -39,6 +40,12 @@ class Peer:
                 return layers.Conv2D(units, size, padding=pad, activation=act, use_bias=bias)
             case "bn":
                 return layers.BatchNormalization(momentum=described["momentum"], epsilon=described["eps"])
+            case "ln":
+                return layers.LayerNormalization(epsilon=described["eps"])
+            case "lstm":
+                return layers.LSTM(units)
+            case "gru":
+                return layers.GRU(units)
             case "maxpool":
                 return layers.MaxPooling2D(described["size"])
             case "dropout":
@@ -46,16 +53,32 @@ class Peer:
             case "relu":
                 return layers.ReLU()
             case "gap":
-                return layers.GlobalAveragePooling2D()
+                return layers.GlobalAveragePooling2D() if len(x.shape) == 4 else layers.GlobalAveragePooling1D()
             case _:
                 return layers.Flatten()
 
+    def applied(self, described: Spec, x: Any) -> tuple[Any, list[Any]]:
+        """What an entry of the workload makes of `x`, and its layers in the order of their weights."""
+        layers, features = self.keras.layers, x.shape[-1]
+        match described["kind"]:
+            case "attention":
+                attention = layers.MultiHeadAttention(described["heads"], features // described["heads"])
+                return layers.Add()([x, attention(x, x)]), [attention]
+            case "feed":
+                wide, back = layers.Dense(described["units"], activation="relu"), layers.Dense(features)
+                return layers.Add()([x, back(wide(x))]), [wide, back]
+        layer = self.layer(described, x)
+        return layer(x), [layer]
+
     def model(self, spec: Spec, weights: list[list[Any]], **settings: Any) -> Any:
         keras, o = self.keras, spec["optimizer"]
-        model = keras.Sequential([keras.Input(spec["input"]), *map(self.layer, spec["layers"])])
-        for layer, arrays in zip(model.layers, weights, strict=True):
-            if arrays:
-                layer.set_weights(arrays)
+        x = inputs = keras.Input(spec["input"])
+        for described, arrays in zip(spec["layers"], weights, strict=True):
+            x, made = self.applied(described, x)
+            rest = iter(arrays)
+            for layer in made:
+                layer.set_weights([next(rest) for _ in layer.weights[: len(arrays)]])
+        model = keras.Model(inputs, x)
         if o["kind"] == "adam":
             optimizer = keras.optimizers.Adam(o["lr"], beta_1=o["beta1"], beta_2=o["beta2"], epsilon=o["eps"])
         else:

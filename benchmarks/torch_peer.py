@@ -20,16 +20,13 @@ class Peer:
         self.torch: Any = importlib.import_module("torch")
         self.torch.set_num_threads(threads)
         self.torch.set_num_interop_threads(1)
+        self.blocks: Any = importlib.import_module("benchmarks.torch_blocks")
         self.compiled = compiled
 
     def versions(self) -> dict[str, str]:
         return {"torch": self.torch.__version__}
 
     # --- building --------------------------------------------------------------
-
-    def put(self, parameter: Any, array: Any) -> None:
-        with self.torch.no_grad():
-            parameter.copy_(self.torch.from_numpy(array.copy()))
 
     def layer(self, described: Spec, shape: list[int]) -> tuple[Any, list[Any]]:
         """A module and its parameters in the order of the workload's weights."""
@@ -59,6 +56,9 @@ class Peer:
     def model(self, spec: Spec, weights: list[list[Any]], softmax: bool) -> Any:
         nn, layers, flattened = self.torch.nn, [], None
         for described, arrays, shape in zip(spec["layers"], weights, workloads.shapes(spec), strict=False):
+            if len(shape) == 2 and (made := self.blocks.module(described, shape, arrays)):
+                layers.append(made)
+                continue
             made, parameters = self.layer(described, shape)
             layers.append(made)
             if described["kind"] == "flatten":
@@ -71,7 +71,7 @@ class Peer:
                     array = array.T
                 elif array.ndim == 4:
                     array = array.transpose(3, 2, 0, 1)
-                self.put(parameter, array)
+                self.blocks.put(parameter, array)
             if described.get("act") == "relu":
                 layers.append(nn.ReLU())
             elif described.get("act") == "softmax" and softmax:

@@ -1,8 +1,10 @@
 """The workloads, as plain data that every peer reads the same way.
 
 A model is a list of layers (dicts).  Weights are a list with an entry for each layer, of NumPy arrays in Keras's layout
-(dense: in x out; conv: rows, columns, in, out; bn: gamma, beta, moving mean, moving variance).  All peers start from
-the same weights and see the same batches, so that their losses must agree.
+(dense: in x out; conv: rows, columns, in, out; bn: gamma, beta, moving mean, moving variance; lstm: kernel, recurrent
+kernel, bias, gates in the order input, forget, cell, output; gru: the same with gates update, reset, candidate and two
+biases, [2, 3 units], the reset after the recurrent product; attention: query, key, value, output, each with kernel and
+bias).  All peers start from the same weights and see the same batches, so that their losses must agree.
 
 NumPy is imported by the functions that need it, so that it counts as part of a peer's own import.
 """
@@ -32,6 +34,12 @@ def conv_bn_relu(filters: int) -> list[Spec]:
     return [conv(filters, pad="same", bias=False), normalization, layer("relu")]
 
 
+def encoder(heads: int, units: int) -> list[Spec]:
+    """A block of a transformer: `attention` and `feed`, a dense layer with relu and one back, add to what they get."""
+    normalization = layer("ln", eps=1e-3)
+    return [layer("attention", heads=heads), normalization, layer("feed", units=units), normalization]
+
+
 def sgd(lr: float, momentum: float = 0.0) -> Spec:
     return {"kind": "sgd", "lr": lr, "momentum": momentum}
 
@@ -58,6 +66,18 @@ WORKLOADS: dict[str, Spec] = {
         ],
         "predict": [1, 256], "parity": None,
     },
+    "W3": {
+        "title": "LSTM(128) over 28 x 28, dense 10, batch 64, Adam",
+        "input": [28, 28], "classes": 10, "batch": 64, "optimizer": ADAM,
+        "layers": [layer("lstm", units=128), dense(10, "softmax")],
+        "predict": [1, 64], "parity": 0.01,
+    },
+    "W3g": {
+        "title": "GRU(128) over 28 x 28, dense 10, batch 64, Adam",
+        "input": [28, 28], "classes": 10, "batch": 64, "optimizer": ADAM,
+        "layers": [layer("gru", units=128), dense(10, "softmax")],
+        "predict": [1, 64], "parity": 0.01,
+    },
     "W4": {
         "title": "MLP 1024-1024-1024-10, batch 256, Adam",
         "input": [1024], "classes": 10, "batch": 256, "optimizer": ADAM,
@@ -75,6 +95,12 @@ WORKLOADS: dict[str, Spec] = {
         "input": [32, 32, 3], "classes": 10, "batch": 64, "optimizer": sgd(0.01, 0.9),
         "layers": [*conv_bn_relu(32), *conv_bn_relu(64), *conv_bn_relu(128), layer("gap"), dense(10, "softmax")],
         "predict": [], "parity": 0.02,
+    },
+    "W7": {
+        "title": "Transformer encoder, 2 blocks of 4 heads and 512 units on 128 x 128, batch 32, Adam",
+        "input": [128, 128], "classes": 10, "batch": 32, "optimizer": ADAM,
+        "layers": [*encoder(4, 512), *encoder(4, 512), layer("gap"), dense(10, "softmax")],
+        "predict": [1, 32], "parity": 0.02,
     },
 }  # fmt: skip
 
@@ -99,36 +125,69 @@ def shapes(spec: Spec) -> list[list[int]]:
                 shape = [math.prod(shape)]
             case "gap":
                 shape = [shape[-1]]
-            case "dense":
+            case "dense" | "lstm" | "gru":
                 shape = [described["units"]]
     return [*found, shape]
 
 
 def init_weights(spec: Spec, seed: int = 1) -> list[list[Any]]:
-    """Glorot uniform kernels, zero biases."""
+    """Glorot uniform kernels, orthogonal recurrent ones, zero biases (of an LSTM's forget gate: 1)."""
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    draw = Draw(np, seed)
+    pairs = zip(spec["layers"], shapes(spec), strict=False)
+    return [draw.weights(described, shape) for described, shape in pairs]
 
-    def glorot(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Any:
+
+class Draw:
+    """First weights, one layer after the other."""
+
+    def __init__(self, np: Any, seed: int):
+        self.np, self.rng = np, np.random.default_rng(seed)
+
+    def glorot(self, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Any:
         limit = (6.0 / (fan_in + fan_out)) ** 0.5
-        return rng.uniform(-limit, limit, shape).astype(np.float32)
+        return self.rng.uniform(-limit, limit, shape).astype(self.np.float32)
 
-    weights = []
-    for described, shape in zip(spec["layers"], shapes(spec), strict=False):
-        units = described.get("units", 0)
-        bias = [np.zeros(units, np.float32)]
+    def dense(self, inputs: int, units: int) -> list[Any]:
+        return [self.glorot((inputs, units), inputs, units), self.np.zeros(units, self.np.float32)]
+
+    def weights(self, described: Spec, shape: list[int]) -> list[Any]:
+        """Of a layer for examples of that shape."""
+        units, c = described.get("units", 0), shape[-1]
         match described["kind"]:
             case "dense":
-                weights.append([glorot((shape[0], units), shape[0], units), *bias])
+                return self.dense(c, units)
             case "conv":
-                k, c = described["size"], shape[-1]
-                weights.append([glorot((k, k, c, units), k * k * c, k * k * units), *bias * described["bias"]])
+                k = described["size"]
+                kernel = self.glorot((k, k, c, units), k * k * c, k * k * units)
+                return [kernel, *[self.np.zeros(units, self.np.float32)] * described["bias"]]
             case "bn":
-                weights.append([np.full(shape[-1], v, np.float32) for v in (1, 0, 0, 1)])
-            case _:
-                weights.append([])
-    return weights
+                return [self.np.full(c, v, self.np.float32) for v in (1, 0, 0, 1)]
+            case "ln":
+                return [self.np.full(c, v, self.np.float32) for v in (1, 0)]
+            case "lstm" | "gru" as kind:
+                return self.recurrent(kind, c, units)
+            case "attention":
+                return self.attention(c, described["heads"])
+            case "feed":
+                return [*self.dense(c, units), *self.dense(units, c)]
+        return []
+
+    def recurrent(self, kind: str, inputs: int, units: int) -> list[Any]:
+        np, columns = self.np, {"lstm": 4, "gru": 3}[kind] * units
+        kernel = self.glorot((inputs, columns), inputs, columns)
+        orthogonal = np.linalg.qr(self.rng.standard_normal((columns, units)))[0].T
+        bias = np.zeros(columns if kind == "lstm" else (2, columns), np.float32)
+        if kind == "lstm":
+            bias[units : 2 * units] = 1
+        return [kernel, np.ascontiguousarray(orthogonal, np.float32), bias]
+
+    def attention(self, features: int, heads: int) -> list[Any]:
+        np, split = self.np, (heads, features // heads)
+        into = [[self.glorot((features, *split), features, features), np.zeros(split, np.float32)] for _ in range(3)]
+        out = [self.glorot((*split, features), features, features), np.zeros(features, np.float32)]
+        return [*into[0], *into[1], *into[2], *out]
 
 
 def data(spec: Spec, rows: int, seed: int = 2) -> tuple[Any, Any]:

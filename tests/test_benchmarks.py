@@ -40,7 +40,16 @@ def rows_of(text):
 
 @pytest.mark.parametrize(
     ("name", "trained", "moving"),
-    [("W1", 25_450, 0), ("W2", 594_922, 0), ("W4", 2_109_450, 0), ("W5", 5_121, 0), ("W6", 94_762, 448)],
+    [
+        ("W1", 25_450, 0),
+        ("W2", 594_922, 0),
+        ("W3", 4 * 128 * (28 + 128 + 1) + 1_290, 0),
+        ("W3g", 3 * 128 * (28 + 128 + 2) + 1_290, 0),
+        ("W4", 2_109_450, 0),
+        ("W5", 5_121, 0),
+        ("W6", 94_762, 448),
+        ("W7", 2 * (4 * 129 * 128 + 512 * 129 + 128 * 513 + 4 * 128) + 1_290, 0),
+    ],
 )
 def test_workloads_have_their_parameters(name, trained, moving):
     spec = workloads.get(name)
@@ -49,9 +58,9 @@ def test_workloads_have_their_parameters(name, trained, moving):
     model = layerflow_peer.Peer(1).model(spec, weights)
     assert model.count_params() == trained + moving
     assert sum(math.prod(w.shape) for w in model.trainable_weights) == trained
-    for layer, arrays in zip(model.layers, weights, strict=True):
-        for mine, given in zip(layer.get_weights(), arrays, strict=True):
-            np.testing.assert_array_equal(mine, given)
+    mine = [array for layer in model.layers for array in layer.get_weights()]
+    for own, given in zip(mine, [array for arrays in weights for array in arrays], strict=True):
+        np.testing.assert_array_equal(own, given)
 
 
 def test_batches_are_the_same_each_time():
@@ -73,6 +82,55 @@ def first_loss(spec):
     x, y = workloads.batches(spec)[0]
     logits = np.maximum(x.astype(float) @ w1 + b1, 0) @ w2 + b2
     return float(np.mean(np.log(np.exp(logits).sum(1)) - (logits * y).sum(1)))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def last_of_lstm(x, kernel, recurrent, bias):
+    h = c = np.zeros((len(x), len(recurrent)))
+    for step in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, step] @ kernel + h @ recurrent + bias, 4, axis=1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+    return h
+
+
+def last_of_gru(x, kernel, recurrent, bias):
+    h = np.zeros((len(x), len(recurrent)))
+    for step in range(x.shape[1]):
+        a, b = (np.split(z, 3, axis=1) for z in (x[:, step] @ kernel + bias[0], h @ recurrent + bias[1]))
+        update, candidate = sigmoid(a[0] + b[0]), np.tanh(a[2] + sigmoid(a[1] + b[1]) * b[2])
+        h = update * h + (1 - update) * candidate
+    return h
+
+
+def mean_of_encoder(x, *weights):
+    def normal(x, gamma, beta):
+        return gamma * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) + beta
+
+    while weights:
+        q, qb, k, kb, v, vb, o, ob, g1, b1, wide, wide_bias, back, back_bias, g2, b2, *weights = weights
+        q, k, v = (np.einsum("bsf,fhd->bhsd", x, a) + b[:, None] for a, b in ((q, qb), (k, kb), (v, vb)))
+        weight = np.exp(q @ k.swapaxes(2, 3) / q.shape[-1] ** 0.5)
+        found = (weight / weight.sum(-1, keepdims=True)) @ v
+        x = normal(x + np.einsum("bhsd,hdf->bsf", found, o) + ob, g1, b1)
+        x = normal(x + np.maximum(x @ wide + wide_bias, 0) @ back + back_bias, g2, b2)
+    return x.mean(1)
+
+
+@pytest.mark.parametrize(("name", "body"), [("W3", last_of_lstm), ("W3g", last_of_gru), ("W7", mean_of_encoder)])
+def test_sequences_are_what_the_workload_says(name, body):
+    """The formulas that all peers follow, in float64; biases are drawn, so that none may be missing."""
+    spec, rng = workloads.get(name), np.random.default_rng(3)
+    weights = workloads.init_weights(spec)
+    weights = [[w + rng.normal(0, 0.1, w.shape).astype(np.float32) for w in arrays] for arrays in weights]
+    x = workloads.batches(spec, 1)[0][0][:3]
+    *arrays, kernel, bias = [w.astype(float) for arrays in weights for w in arrays]
+    odds = np.exp(body(x.astype(float), *arrays) @ kernel + bias)
+    found = layerflow_peer.Peer(1).predict(spec, weights)(x)
+    np.testing.assert_allclose(found, odds / odds.sum(1, keepdims=True), rtol=2e-4)
 
 
 def test_layerflow_trains_in_this_process():
@@ -196,7 +254,7 @@ def test_the_picture_is_drawn(tmp_path):
     ("arguments", "message"),
     [
         (["--peers", "layerflow,nobody"], "there is no peer 'nobody'; those there are: layerflow, torch"),
-        (["--workloads", "W3"], "there is no workload 'W3'; those there are: W1, W2, W4"),
+        (["--workloads", "W9"], "there is no workload 'W9'; those there are: W1, W2, W3, W3g, W4"),
         (["--threads", "two"], "'two' is not a number"),
         (["--threads", "0"], "there is no number of threads '0'"),
         (["--cpus", "0", "--threads", "2"], "2 threads need as many CPUs, there are 1"),

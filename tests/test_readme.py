@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -65,21 +66,41 @@ def small_mnist(tmp_path, monkeypatch):
 
 
 # What a notebook sets in its cell "settings", made small: the test is of the cells, not of what the network learns.
-BRIEF = {"mnist_cnn.ipynb": {"epochs": 2, "images": 300}}
+BRIEF = {
+    "mnist_cnn.ipynb": {"epochs": 2, "images": 300},
+    "char_lstm.ipynb": {"epochs": 2, "characters": 9000},
+    "sentiment.ipynb": {"epochs": 2},
+    "autoencoder.ipynb": {"epochs": 3},
+}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook(path, small_mnist, tmp_path, monkeypatch, capsys):
     """Cell by cell; the format itself is checked by whoever opens it."""
     if "import matplotlib" in path.read_text():
         pytest.importorskip("matplotlib", reason="needs the extra `viz`")
         monkeypatch.setenv("MPLBACKEND", "Agg")
+    shutil.copytree(ROOT / "notebooks/data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"{path.name}:{cell['id']}", "exec"), names)
             names.update(BRIEF.get(path.name, {}) if cell["id"] == "settings" else {})
+
+
+def test_the_text_of_notebooks_is_small_and_its_origin_is_told():
+    told = (ROOT / "notebooks/data/README.md").read_text()
+    for path in (ROOT / "notebooks/data").iterdir():
+        assert path.stat().st_size < 200_000, path
+        assert path.name == "README.md" or f"## {path.name}\n" in told, path
+
+
+def test_every_notebook_is_named_on_the_front_page():
+    page = (ROOT / "README.md").read_text()
+    for path in NOTEBOOKS:
+        assert f"(notebooks/{path.name})" in page, path.name
 
 
 def test_the_cnn_notebook_shows_the_summary_of_the_guide():

@@ -6,7 +6,7 @@ Fusion asks it (may these meet?), and so does code generation.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from layerflow.graph import shapes
 from layerflow.graph.shapes import BATCH, Dim, Extent, Shape
@@ -124,6 +124,20 @@ def inline_references(
             yield source, at
         else:
             stack.extend(operands(source, at, ranges))
+
+
+def moves(op: Op, values: Collection[Op], stored: Collection[Op]) -> bool:
+    """Whether `op` reads one of the values through moves, wherever they end; not by way of what is stored."""
+    stack, seen = [(op, False)], set()
+    while stack:
+        x, moved = stack.pop()
+        moved = moved or x.primitive.kind is Kind.MOVE
+        if moved and any(source in values for source in x.inputs):
+            return True
+        further = {(source, moved) for source in x.inputs if source not in stored} - seen
+        seen |= further
+        stack.extend(further)
+    return False
 
 
 def batch_of(shape: Shape) -> Dim | None:

@@ -292,6 +292,8 @@ class _Fusion:
             and op.primitive.kind is not Kind.REDUCE
         ):
             return False
+        if group.kind == "winograd_convolve" and access.moves(op, group.members, self.material):
+            return False  # in a tile it is not seen that moves there and back end where they began
         return self._meets_in_place(op, group)
 
     def _linked(self, op: Op, group: Group) -> bool:
