@@ -44,6 +44,11 @@ class InputLayer(Layer):
     def apply(self, inputs: Any, **kwargs: Any) -> Any:
         raise ModelError(f"{self.name}: an input layer cannot be applied; use its output, as lf.input(...) returns it.")
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> InputLayer:
+        """Another input of the same name and shape: its symbol is part of it."""
+        memo[id(self)] = made = type(self).from_config(self.get_config())
+        return made
+
     def get_config(self) -> dict[str, Any]:
         return {
             "batch_input_shape": list(self.batch_input_shape or ()),

@@ -11,6 +11,7 @@ from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -42,6 +43,7 @@ class Merge(Layer):
         try:
             return functools.reduce(self.merge, _same_rank(self.name, inputs))
         except ValueError as error:
+            need_known(self.name, *inputs)  # two unknown extents may turn out to be equal
             shapes = ", ".join(text(x.shape) for x in inputs)
             raise ShapeError(f"{self.name}: inputs of shapes {shapes} cannot be merged: {error}") from error
 
@@ -124,7 +126,11 @@ class Concatenate(Layer):
                 f"{self.name}: inputs of shapes {listed} differ in another axis than {self.axis}, "
                 "the one they are joined along."
             )
-        return ops.concatenate(list(inputs), self.axis)
+        try:
+            return ops.concatenate(list(inputs), self.axis)
+        except ShapeError:
+            need_known(self.name, *inputs)
+            raise
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Masks joined likewise; an input without mask counts everywhere."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.errors import ArgumentError, ShapeError
+from layerflow.errors import ArgumentError
 from layerflow.graph import ops
-from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
 from layerflow.layers.core import positive_integer
 from layerflow.layers.spatial import Spatial
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -86,12 +86,8 @@ class CenterCrop(_Sized):
 
     def call(self, x):
         x, size = self.as_float(x), (self.height, self.width)
+        need_known(self.name, x)
         found = [x.shape[axis] for axis in self.spatial_axes]
-        if None in found:
-            raise ShapeError(
-                f"{self.name}: the height and width of an input of shape {text(x.shape)} must be known. "
-                "Give the first layer a complete input_shape."
-            )
         if any(n < wanted for n, wanted in zip(found, size, strict=True)):
             return ops.resize(x, size, "bilinear", data_format=self.data_format)
         begin, kept = [0] * 4, [-1] * 4

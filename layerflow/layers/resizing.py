@@ -8,6 +8,7 @@ from layerflow.errors import ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.spatial import Sizes, Spatial
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -19,6 +20,7 @@ class ZeroPadding(Spatial):
         self.padding = self.pairs("padding", padding)
 
     def call(self, x):
+        need_known(self.name, x)
         widths = dict(zip(self.spatial_axes, self.padding, strict=True))
         return ops.pad(x, [widths.get(axis, (0, 0)) for axis in range(self.rank + 2)])
 
@@ -59,13 +61,14 @@ class Cropping(Spatial):
         self.cropping = self.pairs("cropping", cropping)
 
     def call(self, x):
+        need_known(self.name, x)
         begin, size = [0] * (self.rank + 2), [-1] * (self.rank + 2)
         for axis, (before, after) in zip(self.spatial_axes, self.cropping, strict=True):
             extent = x.shape[axis]
-            if extent is None or extent <= before + after:
+            if extent <= before + after:
                 raise ShapeError(
-                    f"{self.name}: cropping {[list(pair) for pair in self.cropping]} leaves nothing known of an input "
-                    f"of shape {text(x.shape)}. Crop less, or give the first layer a larger and complete input_shape."
+                    f"{self.name}: cropping {[list(pair) for pair in self.cropping]} leaves nothing of an input of "
+                    f"shape {text(x.shape)}. Crop less, or give larger inputs."
                 )
             begin[axis], size[axis] = before, extent - before - after
         return ops.slice_(x, begin, size)

@@ -36,6 +36,8 @@ class StackedRNNCells(Cell):
         if not isinstance(cells, (list, tuple)) or not cells:
             raise ArgumentError(f"{self.name}: cells must be a list of at least one cell, got {cells!r}.")
         self.cells = [as_cell(cell) for cell in cells]
+        for cell in self.cells:
+            share_dtype(self, cell, kwargs.get("dtype"))
         self._counts = [len(state_shapes(cell)) for cell in self.cells]
         last = getattr(self.cells[-1], "output_state", None)
         self.output_state = None if last is None else sum(self._counts[:-1]) + last
