@@ -188,7 +188,16 @@ from layerflow.layers.pooling import (
     max_pooling2d,
     max_pooling3d,
 )
-from layerflow.layers.preprocessing import CenterCrop, Rescaling, Resizing, center_crop, rescaling, resizing
+from layerflow.layers.preprocessing import (
+    CenterCrop,
+    RandomWidth,
+    Rescaling,
+    Resizing,
+    center_crop,
+    random_width,
+    rescaling,
+    resizing,
+)
 from layerflow.layers.reading import LAYERS, deserialize
 from layerflow.layers.recurrent import (
     GRU,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from layerflow.errors import ArgumentError
+from layerflow.errors import ArgumentError, ModelError
 from layerflow.graph import ops
+from layerflow.graph.ops import random
+from layerflow.graph.symbolic import is_symbolic
 from layerflow.layers.base import Layer
 from layerflow.layers.core import positive_integer
 from layerflow.layers.spatial import Spatial
@@ -96,6 +99,73 @@ class CenterCrop(_Sized):
         return ops.slice_(x, begin, kept)
 
 
+class RandomWidth(Spatial):
+    """Images of [batch, height, width, channels] stretched to a random width, another one in every call with
+    `training=True`; without it they stay as they are.
+
+    The new width is the old one times a number drawn between 1 + factor[0] and 1 + factor[1], rounded; all images of a
+    call get the same one.  A compiled training step has fixed shapes, so that `fit` refuses a model with this layer:
+    apply it to the data instead, and give the model an input_shape of unknown width.
+
+    Args:
+        factor: the least and the largest share of the width that is added, such as (-0.2, 0.3); a number f stands for
+            (-f, f).
+        interpolation: "bilinear" or "nearest".
+        seed: gives this layer widths of its own, the same in every program.
+        auto_vectorize: accepted; it changes nothing.
+        data_format: "channels_last" (the default) or "channels_first".
+
+    Raises:
+        ArgumentError: factors that do not rise, or that leave no width.
+        ModelError: it would be part of a compiled training step.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        auto_vectorize: bool = False,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format, **kwargs)
+        given: Any = factor
+        pair = list(given) if isinstance(given, (list, tuple)) else [-given, given]
+        if len(pair) != 2 or not -1 < pair[0] <= pair[1]:
+            raise ArgumentError(
+                f"{self.name}: factor must be a number of at least 0 and below 1, or two rising numbers above -1, got "
+                f"{factor!r}."
+            )
+        self.low, self.high = (float(n) for n in pair)
+        self.interpolation = self.option("interpolation", interpolation, ("bilinear", "nearest"))
+        self._generator = None if seed is None else np.random.default_rng(seed)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        if is_symbolic(x):
+            raise ModelError(
+                f"{self.name}: a random width in each batch cannot be part of a compiled training step, whose shapes "
+                "are fixed. Take the layer out of the model and apply it to the batches: "
+                "dataset.map(lambda e: {**e, 'xs': layer.apply(e['xs'], training=True)})."
+            )
+        x, (height, width) = self.as_float(x), (x.shape[axis] for axis in self.spatial_axes)
+        drawn = (self._generator or random.generator()).uniform(1 + self.low, 1 + self.high)
+        size = (height, max(1, round(width * drawn)))
+        return ops.resize(x, size, self.interpolation, data_format=self.data_format)
+
+    def _trace(self, inputs: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """The output's width is not known: it depends on what is drawn."""
+        outputs, masks = super()._trace(inputs, {**kwargs, "training": False})
+        shape: list[Any] = list(outputs[0].op.shape)
+        shape[self.spatial_axes[1]] = None
+        return [ops.placeholder(shape, outputs[0].dtype)], masks
+
+
 rescaling = factory(Rescaling)
 resizing = factory(Resizing)
 center_crop = factory(CenterCrop)
+random_width = factory(RandomWidth)

@@ -95,6 +95,7 @@ RESIZING = [
     (L.Resizing, {"height": 8, "width": 3, "interpolation": "nearest"}, _IMAGE, (2, 8, 3, 4)),
     (L.CenterCrop, {"height": 3, "width": 4}, _IMAGE, (2, 3, 4, 4)),
     (L.CenterCrop, {"height": 8, "width": 4, "data_format": "channels_first"}, _IMAGE, (2, 6, 8, 4)),
+    (L.RandomWidth, {"factor": 0.3, "seed": 4}, _IMAGE, (2, 6, 5, 4), {"trains": False}),
     (L.SpatialDropout1D, {"rate": 0.5}, _STEPS, (2, 7, 4)),
     (L.SpatialDropout2D, {"rate": 0.5, "data_format": "channels_first"}, _IMAGE, (2, 6, 5, 4)),
     (L.SpatialDropout3D, {"rate": 0.5}, _CUBE, (2, 4, 5, 3, 2)),
