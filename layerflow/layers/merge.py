@@ -54,14 +54,31 @@ class Merge(Layer):
 
 
 class Add(Merge):
-    """Sum of the inputs."""
+    """Sum of two or more inputs of one shape, or of shapes that broadcast; where an input has fewer axes, axes of 1 are
+    put in behind its batch.
+
+    Raises:
+        ShapeError: shapes that do not broadcast to each other.
+
+    >>> a, b = np.array([[1, 2]]), np.array([[10, 20]])
+    >>> lf.layers.add().apply([a, b, b]).print()
+    [[21, 42]]
+    >>> x = lf.input(shape=[8])
+    >>> lf.layers.add([x, lf.layers.dense(units=8).apply(x)]).shape  # around a layer, in one call
+    (None, 8)
+    """
 
     def merge(self, a, b):
         return a + b
 
 
 class Subtract(Merge):
-    """First input minus the second."""
+    """The first input minus the second; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.subtract().apply([a, b]).print()
+    [[-2.,  4.]]
+    """
 
     def call(self, inputs):
         if isinstance(inputs, (list, tuple)) and len(inputs) != 2:
@@ -73,14 +90,25 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """Product of the inputs."""
+    """Product of two or more inputs, element by element; shapes as for Add.
+
+    >>> x, gates = np.array([[[1, 2], [3, 4]]]), np.array([[0, 1]])  # steps of two channels, and factors
+    >>> lf.layers.multiply().apply([x, gates]).print()
+    [[[0, 2],
+      [0, 4]]]
+    """
 
     def merge(self, a, b):
         return a * b
 
 
 class Average(Merge):
-    """Mean of the inputs."""
+    """Mean of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.average().apply([a, b]).print()
+    [[2., 4.]]
+    """
 
     def merge(self, a, b):
         return a + b
@@ -90,21 +118,43 @@ class Average(Merge):
 
 
 class Maximum(Merge):
-    """Largest of the inputs, elementwise."""
+    """The largest of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.maximum().apply([a, b]).print()
+    [[3., 6.]]
+    """
 
     def merge(self, a, b):
         return ops.maximum(a, b)
 
 
 class Minimum(Merge):
-    """Smallest of the inputs, elementwise."""
+    """The smallest of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.minimum().apply([a, b]).print()
+    [[1., 2.]]
+    """
 
     def merge(self, a, b):
         return ops.minimum(a, b)
 
 
 class Concatenate(Layer):
-    """The inputs one after the other along `axis`."""
+    """The inputs one after the other along an axis.
+
+    Args:
+        axis: along which they are joined; 0 is the batch, -1 the last.
+
+    Raises:
+        ShapeError: the inputs differ in another axis.
+
+    >>> lf.layers.concatenate().apply([np.array([[1, 2]]), np.array([[3]])]).print()
+    [[1, 2, 3]]
+    >>> lf.layers.concatenate(axis=1).apply([np.ones((2, 5, 4)), np.ones((2, 3, 4))]).shape
+    (2, 8, 4)
+    """
 
     supports_masking = True
 
@@ -144,11 +194,23 @@ class Concatenate(Layer):
 
 
 class Dot(Layer):
-    """Products of two inputs summed over an axis of each.
+    """Products of two inputs summed over an axis of each: [batch, n, k] and [batch, m, k] over their last axes to
+    [batch, n, m]; of [batch, k] and [batch, k] to [batch, 1].
 
     Args:
         axes: one axis for both, or a pair; the batch is axis 0.
         normalize: make the vectors along the axes have length 1 first: cosine similarity.
+
+    Raises:
+        ShapeError: inputs of other than 2 or 3 axes, or axes of different extents.
+
+    >>> a, b = np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])
+    >>> lf.layers.dot(axes=1).apply([a, b]).print()
+    [[15.]]
+    >>> lf.layers.dot(axes=1, normalize=True).apply([a, b]).numpy().round(3)  # one direction
+    array([[1.]], dtype=float32)
+    >>> lf.layers.dot(axes=2).apply([np.ones((2, 4, 8)), np.ones((2, 6, 8))]).shape  # each step with each
+    (2, 4, 6)
     """
 
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):

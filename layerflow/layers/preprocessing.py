@@ -24,6 +24,10 @@ class Rescaling(Layer):
     Args:
         scale: a number, or an array that broadcasts to a sample.
         offset: likewise.
+
+    >>> images = np.array([[0, 51, 255]], np.uint8)
+    >>> lf.layers.rescaling(scale=1 / 127.5, offset=-1).apply(images).print()
+    [[-1.        , -0.59999996,  1.        ]]
     """
 
     supports_masking = True
@@ -58,6 +62,10 @@ class Resizing(_Sized):
         interpolation: "bilinear" or "nearest".
         crop_to_aspect_ratio: must be False.
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.array([[0.0, 4.0]]).reshape(1, 1, 2, 1)
+    >>> lf.layers.resizing(height=1, width=3).apply(x).reshape([3]).print()
+    [0., 2., 4.]
     """
 
     def __init__(
@@ -85,6 +93,11 @@ class CenterCrop(_Sized):
     Args:
         height, width: of the output.
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.arange(16).reshape(1, 4, 4, 1)
+    >>> lf.layers.center_crop(height=2, width=2).apply(x).reshape([2, 2]).print()
+    [[ 5.,  6.],
+     [ 9., 10.]]
     """
 
     def call(self, x):
@@ -118,6 +131,16 @@ class RandomWidth(Spatial):
     Raises:
         ArgumentError: factors that do not rise, or that leave no width.
         ModelError: it would be part of a compiled training step.
+
+    >>> layer, x = lf.layers.random_width(factor=[-0.5, 0.5], seed=1), np.ones((8, 16, 20, 3))
+    >>> [layer.apply(x, training=True).shape[2] for _ in range(4)]
+    [20, 29, 13, 29]
+    >>> layer.apply(x).shape
+    (8, 16, 20, 3)
+    >>> data = lf.data.array({"xs": x, "ys": np.ones(8)}).batch(4)
+    >>> stretched = data.map(lambda e: {**e, "xs": layer.apply(e["xs"], training=True)})
+    >>> [e["xs"].shape for e in stretched]
+    [(4, 16, 16, 3), (4, 16, 18, 3)]
     """
 
     rank = 2
