@@ -37,6 +37,6 @@ class Function(Layer):
         return self.function(*inputs) if isinstance(inputs, (list, tuple)) else self.function(inputs)
 
 
-def function(f: Callable[..., Any], **kwargs: Any) -> Function:
-    """The layer that applies `f`; see `Function`.  Usable as a decorator."""
-    return Function(f, **kwargs)
+def function(function: Callable[..., Any] | str, **kwargs: Any) -> Function:
+    """The layer that applies a function; see `Function`.  Usable as a decorator."""
+    return Function(function, **kwargs)
