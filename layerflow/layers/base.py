@@ -58,7 +58,6 @@ class Layer(Weighted):
     ...         self.beta = self.add_weight("beta", (input_shape[-1],), initializer="ones")
     ...     def call(self, x):
     ...         return x / (1 + np.exp(-self.beta * x))
-    ...
     >>> Swish().apply([[0.0, 50.0]]).print()
     [[ 0., 50.]]
     """

@@ -51,10 +51,10 @@ class RNN(Layer):
 
     >>> class Largest(lf.layers.Layer):  # a cell of your own: the largest value so far
     ...     state_size = 1
+    ...
     ...     def call(self, inputs, states):
     ...         h = np.maximum(inputs, states[0])
     ...         return h, [h]
-    ...
     >>> layer = lf.layers.rnn(Largest(), return_sequences=True)
     >>> layer.apply([[[1.0], [3.0], [2.0]]]).reshape([1, 3]).print()
     [[1., 3., 3.]]
