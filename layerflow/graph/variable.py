@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,12 @@ class Variable(symbolic.Operators):
                 "the variable itself."
             )
         return np.array(self._storage, dtype=dtype, copy=True if copy is None else copy)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
+        """A variable of its own with the same values; copying field by field would lose how the storage is aligned."""
+        made = Variable(self._storage, self._trainable, self.name, self.dtype, copy.deepcopy(self.constraint, memo))
+        memo[id(self)] = made
+        return made
 
     def __len__(self) -> int:
         return len(self._storage)

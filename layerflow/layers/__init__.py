@@ -147,6 +147,26 @@ from layerflow.layers.normalizing import (
     batch_normalization,
     layer_normalization,
 )
+from layerflow.layers.padding import (
+    Cropping1D,
+    Cropping2D,
+    Cropping3D,
+    UpSampling1D,
+    UpSampling2D,
+    UpSampling3D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+    ZeroPadding3D,
+    cropping1d,
+    cropping2d,
+    cropping3d,
+    up_sampling1d,
+    up_sampling2d,
+    up_sampling3d,
+    zero_padding1d,
+    zero_padding2d,
+    zero_padding3d,
+)
 from layerflow.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -188,7 +208,16 @@ from layerflow.layers.pooling import (
     max_pooling2d,
     max_pooling3d,
 )
-from layerflow.layers.preprocessing import CenterCrop, Rescaling, Resizing, center_crop, rescaling, resizing
+from layerflow.layers.preprocessing import (
+    CenterCrop,
+    RandomWidth,
+    Rescaling,
+    Resizing,
+    center_crop,
+    random_width,
+    rescaling,
+    resizing,
+)
 from layerflow.layers.reading import LAYERS, deserialize
 from layerflow.layers.recurrent import (
     GRU,
@@ -197,26 +226,6 @@ from layerflow.layers.recurrent import (
     gru,
     lstm,
     simple_rnn,
-)
-from layerflow.layers.resizing import (
-    Cropping1D,
-    Cropping2D,
-    Cropping3D,
-    UpSampling1D,
-    UpSampling2D,
-    UpSampling3D,
-    ZeroPadding1D,
-    ZeroPadding2D,
-    ZeroPadding3D,
-    cropping1d,
-    cropping2d,
-    cropping3d,
-    up_sampling1d,
-    up_sampling2d,
-    up_sampling3d,
-    zero_padding1d,
-    zero_padding2d,
-    zero_padding3d,
 )
 from layerflow.layers.rnn import (
     RNN,

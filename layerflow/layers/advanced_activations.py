@@ -14,7 +14,14 @@ from layerflow.registry import factory
 
 
 class ReLU(Layer):
-    """max(x, 0), and at most `max_value` if given."""
+    """max(x, 0), and at most `max_value` if given.  Any shape.
+
+    Args:
+        max_value: the largest output; None sets no limit.
+
+    >>> lf.layers.re_lu(max_value=6).apply([-2.0, 3.0, 8.0]).print()
+    [0., 3., 6.]
+    """
 
     supports_masking = True
 
@@ -27,7 +34,14 @@ class ReLU(Layer):
 
 
 class ELU(Layer):
-    """x where x > 0, else alpha (exp(x) - 1)."""
+    """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2015).  Any shape.
+
+    Args:
+        alpha: what outputs come down to is -alpha.
+
+    >>> lf.layers.elu(alpha=2).apply([-100.0, 0.0, 3.0]).print()
+    [-2.,  0.,  3.]
+    """
 
     supports_masking = True
 
@@ -40,7 +54,14 @@ class ELU(Layer):
 
 
 class LeakyReLU(Layer):
-    """x where x > 0, else alpha x."""
+    """x where x > 0, else alpha x.  Any shape.
+
+    Args:
+        alpha: slope of the negative side; `negative_slope`, as Keras calls it, is taken too.
+
+    >>> lf.layers.leaky_relu(alpha=0.5).apply([-2.0, 3.0]).print()
+    [-1.,  3.]
+    """
 
     supports_masking = True
     ALIASES: ClassVar[Mapping[str, str]] = {"negative_slope": "alpha"}
@@ -54,7 +75,14 @@ class LeakyReLU(Layer):
 
 
 class ThresholdedReLU(Layer):
-    """x where x > theta, else 0."""
+    """x where x > theta, else 0.  Any shape.
+
+    Args:
+        theta: the threshold.
+
+    >>> lf.layers.thresholded_relu(theta=2).apply([-2.0, 1.5, 3.0]).print()
+    [0., 0., 3.]
+    """
 
     supports_masking = True
 
@@ -67,10 +95,22 @@ class ThresholdedReLU(Layer):
 
 
 class PReLU(Layer):
-    """x where x > 0, else alpha x with a trained alpha of the shape of one example (He et al. 2015).
+    """x where x > 0, else alpha x with a trained alpha (He et al. 2015).
+
+    Weights: alpha, of the shape of one example, with 1 for the shared axes.
 
     Args:
         shared_axes: axes (from 1) along which one alpha is shared.
+
+    Raises:
+        ShapeError: an axis that is not shared and whose extent is not known.
+
+    >>> layer = lf.layers.prelu(alpha_initializer=lf.initializers.constant(value=0.5))
+    >>> layer.apply([[-2.0, 3.0]]).print()
+    [[-1.,  3.]]
+    >>> images = lf.layers.prelu(shared_axes=[1, 2])
+    >>> images.apply(np.ones((1, 8, 8, 3))).shape, images.alpha.shape  # an alpha for each channel
+    ((1, 8, 8, 3), (1, 1, 3))
     """
 
     supports_masking = True
@@ -105,7 +145,18 @@ class PReLU(Layer):
 
 
 class Softmax(Layer):
-    """exp(x) / sum(exp(x)) along `axis`, or over several axes."""
+    """exp(x) / sum(exp(x)): positive numbers with a sum of 1.
+
+    A call with a `mask` of the input's shape gives 0 where it is False.
+
+    Args:
+        axis: along which the sum goes, one axis or several.
+
+    >>> lf.layers.softmax().apply(np.log([[1.0, 3.0]])).print()
+    [[0.25, 0.75]]
+    >>> lf.layers.softmax().apply([[0.0, 0.0, 5.0]], mask=np.array([[True, True, False]])).print()
+    [[0.5, 0.5, 0. ]]
+    """
 
     supports_masking = True
 

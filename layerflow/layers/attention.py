@@ -92,7 +92,12 @@ class Attending(Layer):
 
 
 class Attention(Attending):
-    """Dot-product attention: softmax(query key') value.
+    """Dot-product attention: softmax(query key') value.  Query [batch, steps, features], value and key
+    [batch, other steps, features], to [batch, steps, features]; the key is the value unless given.
+
+    Called with [query, value], [query, value, key] or query, value, key; `use_causal_mask` hides later steps, and with
+    `return_attention_scores` the result is a list of the output and the attention [batch, steps, other steps].  Masks
+    are those of query and value.
 
     Weights: scale [] with `use_scale`; concat_score_weight [] with score_mode="concat".
 
@@ -101,6 +106,19 @@ class Attention(Attending):
         score_mode: "dot", or "concat": tanh(query + key) summed over the features.
         dropout: share of the attention that is dropped while training.
         seed: gives this layer masks of its own.
+
+    Raises:
+        ShapeError: inputs of other than 3 axes, value and key of different lengths, masks that do not fit.
+
+    >>> x, value = np.ones((2, 4, 8)), np.ones((2, 6, 8))
+    >>> lf.layers.attention().apply(x, value).shape
+    (2, 4, 8)
+    >>> y, scores = lf.layers.attention().apply(x, x, use_causal_mask=True, return_attention_scores=True)
+    >>> scores[0].numpy().round(2)  # each step sees itself and those before it
+    array([[1.  , 0.  , 0.  , 0.  ],
+           [0.5 , 0.5 , 0.  , 0.  ],
+           [0.33, 0.33, 0.33, 0.  ],
+           [0.25, 0.25, 0.25, 0.25]], dtype=float32)
     """
 
     def __init__(
@@ -153,7 +171,7 @@ class Attention(Attending):
 
 
 class AdditiveAttention(Attention):
-    """Attention by the sum over the features of scale * tanh(query + key) (Bahdanau et al. 2015).
+    """Attention by the sum over the features of scale * tanh(query + key) (Bahdanau et al. 2015).  Called as Attention.
 
     Weights: scale [features] with `use_scale`.
 
@@ -161,6 +179,14 @@ class AdditiveAttention(Attention):
         use_scale: whether there is a scale.
         dropout: share of the attention that is dropped while training.
         seed: gives this layer masks of its own.
+
+    >>> query, value = np.ones((2, 4, 8)), np.ones((2, 6, 8))
+    >>> lf.layers.additive_attention().apply(query, value).shape
+    (2, 4, 8)
+    >>> hidden = [None, np.arange(6) < np.array([[6], [2]])]  # of the second value only two steps count
+    >>> y, scores = lf.layers.additive_attention().apply([query, value], mask=hidden, return_attention_scores=True)
+    >>> scores[1, 0].print()
+    [0.5, 0.5, 0. , 0. , 0. , 0. ]
     """
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any):

@@ -43,12 +43,6 @@ class Layer(Weighted):
 
     A custom layer overrides `call`, and `build` if it has weights; both may use plain NumPy functions.
 
-    >>> class Swish(lf.layers.Layer):
-    ...     def build(self, input_shape):
-    ...         self.beta = self.add_weight("beta", (input_shape[-1],), initializer="ones")
-    ...     def call(self, x):
-    ...         return x / (1 + np.exp(-self.beta * x))
-
     Args:
         name: by default made from the class name: dense_Dense1.
         trainable: whether training changes the weights.
@@ -58,6 +52,14 @@ class Layer(Weighted):
         batch_size: the batch of `input_shape`, any by default.
         weights: initial values, in the order of `weights`.
         activity_regularizer: penalty on the outputs, added to the loss (divided by the batch size).
+
+    >>> class Swish(lf.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.beta = self.add_weight("beta", (input_shape[-1],), initializer="ones")
+    ...     def call(self, x):
+    ...         return x / (1 + np.exp(-self.beta * x))
+    >>> Swish().apply([[0.0, 50.0]]).print()
+    [[ 0., 50.]]
     """
 
     BASE_ARGUMENTS: ClassVar[Mapping[str, str]] = {

@@ -162,7 +162,16 @@ class GatedCell(Cell):
 
 
 class SimpleRNNCell(GatedCell):
-    """h = activation(x kernel + h recurrent_kernel + bias).  Arguments as for SimpleRNN."""
+    """One step of SimpleRNN, h = activation(x kernel + h recurrent_kernel + bias): [batch, features] and the state
+    [batch, units] to the output, which is the new state.
+
+    Arguments and weights as for SimpleRNN.
+
+    >>> cell = lf.layers.simple_rnn_cell(units=1, activation="linear", weights=[[[1]], [[0.5]], [0]])
+    >>> output, states = cell(np.array([[5.0]]), [np.array([[4.0]])])
+    >>> output.print()
+    [[7.]]
+    """
 
     def __init__(
         self,
@@ -192,8 +201,15 @@ class SimpleRNNCell(GatedCell):
 
 
 class GRUCell(GatedCell):
-    """z and r = recurrent_activation(...), c = activation(x W + (r h) U + b), h = z h + (1 - z) c.  Arguments as for
-    GRU (Cho et al. 2014)."""
+    """One step of GRU (Cho et al. 2014): z and r = recurrent_activation(...), c = activation(x W + (r h) U + b),
+    h = z h + (1 - z) c.  [batch, features] and the state [batch, units] to the output, which is the new state.
+
+    Arguments and weights as for GRU.
+
+    >>> layer = lf.layers.rnn([lf.layers.gru_cell(units=8), lf.layers.gru_cell(units=4)])  # one on top of the other
+    >>> layer.apply(np.ones((2, 7, 3))).shape
+    (2, 4)
+    """
 
     GATES = 3
 
@@ -244,8 +260,17 @@ class GRUCell(GatedCell):
 
 
 class LSTMCell(GatedCell):
-    """i, f, o = recurrent_activation(...), c = f c + i activation(...), h = o activation(c).  Arguments as for LSTM
-    (Hochreiter and Schmidhuber 1997)."""
+    """One step of LSTM (Hochreiter and Schmidhuber 1997): i, f, o = recurrent_activation(...),
+    c = f c + i activation(...), h = o activation(c).
+    [batch, features] and the states h and c, [batch, units], to the output h and the new states.
+
+    Arguments and weights as for LSTM.
+
+    >>> cell = lf.layers.lstm_cell(units=4)
+    >>> output, (h, c) = cell(np.ones((2, 3)), [np.zeros((2, 4)), np.zeros((2, 4))])
+    >>> bool((output == h).all()), c.shape
+    (True, (2, 4))
+    """
 
     GATES = 4
 

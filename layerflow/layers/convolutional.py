@@ -133,7 +133,15 @@ class Conv(Windowed):
 
 class Conv1D(Conv):
     """Convolution of [batch, steps, channels].  Arguments and weights as for Conv2D; padding may be "causal" too:
-    an output then sees no later step."""
+    an output then sees no later step.
+
+    >>> mean = np.full((2, 1, 1), 0.5)  # the mean of a step and the one before it
+    >>> layer = lf.layers.conv1d(filters=1, kernel_size=2, padding="causal", use_bias=False, weights=[mean])
+    >>> layer.apply([[[2], [4], [6]]]).print()
+    [[[1.],
+      [3.],
+      [5.]]]
+    """
 
     rank = 1
     PADDINGS = ("valid", "same", "causal")
@@ -154,13 +162,28 @@ class Conv2D(Conv):
         groups: the channels are cut into as many groups, and so are the filters: each sees one group.
         activation: name or function; None is linear.
         use_bias: whether there is a bias.
+
+    >>> images = np.ones((32, 28, 28, 1))
+    >>> lf.layers.conv2d(filters=8, kernel_size=3, activation="relu").apply(images).shape
+    (32, 26, 26, 8)
+    >>> lf.layers.conv2d(filters=8, kernel_size=3, strides=2, padding="same").apply(images).shape
+    (32, 14, 14, 8)
+    >>> edges = np.array([[-1, 1]]).reshape(1, 2, 1, 1)
+    >>> layer = lf.layers.conv2d(filters=1, kernel_size=[1, 2], use_bias=False, weights=[edges])
+    >>> layer.apply(np.array([[[0, 0, 5, 5]]]).reshape(1, 1, 4, 1)).reshape([1, 3]).print()
+    [[0., 5., 0.]]
     """
 
     rank = 2
 
 
 class Conv3D(Conv):
-    """Convolution of [batch, depth, height, width, channels].  Arguments and weights as for Conv2D."""
+    """Convolution of [batch, depth, height, width, channels].  Arguments and weights as for Conv2D.
+
+    >>> layer = lf.layers.conv3d(filters=4, kernel_size=[1, 3, 3])  # within each of 10 slices
+    >>> layer.apply(np.ones((2, 10, 16, 16, 1))).shape
+    (2, 10, 14, 14, 4)
+    """
 
     rank = 3
 
@@ -212,7 +235,12 @@ class ConvTranspose(Windowed):
 
 
 class Conv1DTranspose(ConvTranspose):
-    """Transposed convolution of [batch, steps, channels].  Arguments and weights as for Conv2DTranspose."""
+    """Transposed convolution of [batch, steps, channels].  Arguments and weights as for Conv2DTranspose.
+
+    >>> layer = lf.layers.conv1d_transpose(filters=1, kernel_size=2, strides=2, weights=[[[[1]], [[10]]], [0]])
+    >>> layer.apply([[[1], [2]]]).reshape([1, 4]).print()
+    [[ 1., 10.,  2., 20.]]
+    """
 
     rank = 1
 
@@ -232,13 +260,23 @@ class Conv2DTranspose(ConvTranspose):
         dilation_rate: distance between neighbours in the kernel; not together with strides.
         activation: name or function; None is linear.
         use_bias: whether there is a bias.
+
+    >>> small = lf.layers.conv2d(filters=8, kernel_size=3, strides=2, padding="same").apply(np.ones((1, 28, 28, 1)))
+    >>> small.shape
+    (1, 14, 14, 8)
+    >>> lf.layers.conv2d_transpose(filters=1, kernel_size=3, strides=2, padding="same").apply(small).shape
+    (1, 28, 28, 1)
     """
 
     rank = 2
 
 
 class Conv3DTranspose(ConvTranspose):
-    """Transposed convolution of [batch, depth, height, width, channels].  Arguments as for Conv2DTranspose."""
+    """Transposed convolution of [batch, depth, height, width, channels].  Arguments as for Conv2DTranspose.
+
+    >>> lf.layers.conv3d_transpose(filters=2, kernel_size=2, strides=2).apply(np.ones((1, 4, 8, 8, 3))).shape
+    (1, 8, 16, 16, 2)
+    """
 
     rank = 3
 

@@ -18,8 +18,17 @@ from layerflow.registry import factory, option, serialize_value, whole
 
 
 class ConvLSTM2DCell(Cell):
-    """One step of ConvLSTM2D, with its arguments: the input is convolved as they say, the state with stride 1 and
-    padding "same"."""
+    """One step of ConvLSTM2D: the input [batch, height, width, channels] is convolved as the arguments say, the state
+    with stride 1 and padding "same".
+
+    Arguments and weights as for ConvLSTM2D.
+
+    >>> cell = lf.layers.conv_lstm2d_cell(filters=4, kernel_size=3, padding="same")
+    >>> state = np.zeros((1, 16, 16, 4))
+    >>> output, (h, c) = cell(np.ones((1, 16, 16, 3)), [state, state])
+    >>> output.shape
+    (1, 16, 16, 4)
+    """
 
     def __init__(
         self,
@@ -149,7 +158,8 @@ class ConvLSTM2DCell(Cell):
 
 
 class ConvLSTM2D(RNN):
-    """LSTM over images [batch, steps, height, width, channels]: products with the kernels are convolutions.
+    """LSTM over images [batch, steps, height, width, channels]: products with the kernels are convolutions (Shi et al.
+    2015).
 
     Weights, gates in the order input, forget, candidate, output: kernel [*kernel_size, channels, 4 filters],
     recurrent_kernel [*kernel_size, filters, 4 filters], bias [4 filters].
@@ -158,7 +168,20 @@ class ConvLSTM2D(RNN):
         filters: channels of the states and output.
         kernel_size: of both kernels; one number or two.
         strides, padding, data_format, dilation_rate: of the convolution of the input, as for Conv2D.
-        kwargs: as for `LSTM` and `RNN`.
+        activation, recurrent_activation, use_bias, unit_forget_bias, implementation: as for LSTM.
+        dropout: share of the input's elements that is dropped while training, the same ones at every step.
+        recurrent_dropout: likewise of the state.
+        seed: gives this layer dropout masks of its own.
+        kwargs: return_sequences, return_state, go_backwards, stateful: as for RNN.
+
+    Raises:
+        ShapeError: images of unknown extents, or smaller than the kernel.
+
+    >>> film = np.ones((1, 5, 16, 16, 3))  # five images
+    >>> lf.layers.conv_lstm2d(filters=4, kernel_size=3, padding="same").apply(film).shape
+    (1, 16, 16, 4)
+    >>> lf.layers.conv_lstm2d(filters=4, kernel_size=3, return_sequences=True).apply(film).shape
+    (1, 5, 14, 14, 4)
     """
 
     LAYOUT = "[batch, steps, height, width, channels]"

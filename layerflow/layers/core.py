@@ -28,13 +28,24 @@ def positive_integer(layer: Layer, argument: str, value: Any) -> int:
 
 
 class Dense(Layer):
-    """activation(x kernel + bias) along the last axis.
+    """activation(x kernel + bias) along the last axis: [batch, ..., features] to [batch, ..., units].
+
+    Weights: kernel [features, units], bias [units].
 
     Args:
         units: features of the output.
         activation: name or function; None is linear.
         use_bias: whether there is a bias.
         input_dim: features of one example, short for input_shape=[input_dim].
+
+    Raises:
+        ShapeError: inputs with less than 2 axes, or with another number of features than the layer was built for.
+
+    >>> layer = lf.layers.dense(units=2, weights=[[[1, 0], [0, 1], [1, 1]], [10, 20]])
+    >>> layer.apply([[1, 2, 3]]).print()
+    [[14., 25.]]
+    >>> lf.layers.dense(units=4, activation="relu").apply(np.ones((2, 5, 3))).shape  # along the last axis
+    (2, 5, 4)
     """
 
     supports_masking = True
@@ -96,7 +107,19 @@ class Dense(Layer):
 
 
 class Activation(Layer):
-    """An activation function as a layer; any shape."""
+    """An activation function as a layer, for inputs of any shape.
+
+    Args:
+        activation: a name, or a function of an array in NumPy terms.
+
+    Raises:
+        UnknownNameError: no activation of this name; the message says the nearest one.
+
+    >>> lf.layers.activation(activation="relu").apply([-2, 1, 0, 5]).print()
+    [0., 1., 0., 5.]
+    >>> lf.layers.activation(activation=lambda x: x * x).apply([-2, 1, 0, 5]).print()
+    [ 4.,  1.,  0., 25.]
+    """
 
     supports_masking = True
 
@@ -109,12 +132,22 @@ class Activation(Layer):
 
 
 class Dropout(Layer):
-    """While training, zeroes a share `rate` of the elements and scales the others by 1 / (1 - rate).
+    """While training, zeroes a share `rate` of the elements and scales the others by 1 / (1 - rate).  Any shape.
 
     Args:
         rate: in [0, 1].
         noise_shape: shape of the mask; 1 shares a decision along that axis, None takes the input's extent.
         seed: gives this layer masks of its own; they are a function of (seed, step, position).
+
+    Raises:
+        ArgumentError: another rate.
+
+    >>> layer, x = lf.layers.dropout(rate=0.5), np.ones((1, 1000))
+    >>> float(layer.apply(x).sum())  # nothing happens outside of training
+    1000.0
+    >>> y = layer.apply(x, training=True)
+    >>> np.unique(y)  # the others are twice as large: the mean stays about the same
+    Tensor([0., 2.], dtype=float32)
     """
 
     supports_masking = True
@@ -149,7 +182,12 @@ class SpatialDropout(Dropout):
 
 
 class SpatialDropout1D(SpatialDropout):
-    """Dropout of whole channels of [batch, steps, channels].  Arguments as for SpatialDropout2D."""
+    """Dropout of whole channels of [batch, steps, channels].  Arguments as for SpatialDropout2D.
+
+    >>> y = lf.layers.spatial_dropout1d(rate=0.5).apply(np.ones((1, 6, 50)), training=True)
+    >>> bool((y == y[:, :1]).all())  # a channel is dropped at all steps or at none
+    True
+    """
 
     rank = 1
 
@@ -161,22 +199,39 @@ class SpatialDropout2D(SpatialDropout):
         rate: in [0, 1].
         seed: gives this layer masks of its own.
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> y = np.asarray(lf.layers.spatial_dropout2d(rate=0.5).apply(np.ones((1, 4, 4, 50)), training=True))
+    >>> np.unique(y.sum(axis=(1, 2)))  # of 16 elements: none of a channel is left, or all
+    array([ 0., 32.], dtype=float32)
     """
 
     rank = 2
 
 
 class SpatialDropout3D(SpatialDropout):
-    """Dropout of whole channels of [batch, depth, height, width, channels].  Arguments as for SpatialDropout2D."""
+    """Dropout of whole channels of [batch, depth, height, width, channels].  Arguments as for SpatialDropout2D.
+
+    >>> y = np.asarray(lf.layers.spatial_dropout3d(rate=0.5).apply(np.ones((1, 2, 2, 2, 50)), training=True))
+    >>> np.unique(y.sum(axis=(1, 2, 3)))
+    array([ 0., 16.], dtype=float32)
+    """
 
     rank = 3
 
 
 class Flatten(Layer):
-    """All axes but the batch become one.
+    """All axes but the batch become one: [batch, a, b, ...] to [batch, a b ...].
 
     Args:
         data_format: "channels_first" moves the channels last before flattening.
+
+    Raises:
+        ShapeError: an axis besides the batch whose extent is not known.
+
+    >>> lf.layers.flatten().apply([[[1, 2], [3, 4]]]).print()
+    [[1., 2., 3., 4.]]
+    >>> lf.layers.flatten(data_format="channelsFirst").apply([[[1, 2], [3, 4]]]).print()
+    [[1., 3., 2., 4.]]
     """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
@@ -197,10 +252,17 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """Another shape for the same elements.
+    """Another shape for the same elements: [batch, ...] to [batch, *target_shape].
 
     Args:
         target_shape: without the batch; one extent may be -1 or None, which is then inferred.
+
+    Raises:
+        ShapeError: the input has another number of elements.
+
+    >>> lf.layers.reshape(target_shape=[2, -1]).apply([[1, 2, 3, 4, 5, 6]]).print()
+    [[[1., 2., 3.],
+      [4., 5., 6.]]]
     """
 
     def __init__(self, target_shape: Sequence[int | None], **kwargs: Any):
@@ -226,10 +288,18 @@ class Reshape(Layer):
 
 
 class Permute(Layer):
-    """Axes in another order.
+    """The axes of each example in another order.
 
     Args:
         dims: the axes of one example, counted from 1: (2, 1) swaps the first two.
+
+    Raises:
+        ArgumentError: `dims` are not the numbers from 1 on.
+
+    >>> lf.layers.permute(dims=[2, 1]).apply([[[1, 2, 3], [4, 5, 6]]]).print()
+    [[[1., 4.],
+      [2., 5.],
+      [3., 6.]]]
     """
 
     def __init__(self, dims: Sequence[int], **kwargs: Any):
@@ -250,6 +320,10 @@ class RepeatVector(Layer):
 
     Args:
         n: how often.
+
+    >>> lf.layers.repeat_vector(n=2).apply([[1, 2, 3]]).print()
+    [[[1., 2., 3.],
+      [1., 2., 3.]]]
     """
 
     def __init__(self, n: int, **kwargs: Any):

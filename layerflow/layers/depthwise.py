@@ -67,7 +67,13 @@ class DepthwiseConv(Depthwise):
 
 
 class DepthwiseConv1D(DepthwiseConv):
-    """Depthwise convolution of [batch, steps, channels].  Arguments and weights as for DepthwiseConv2D."""
+    """Depthwise convolution of [batch, steps, channels].  Arguments and weights as for DepthwiseConv2D.
+
+    >>> layer = lf.layers.depthwise_conv1d(kernel_size=2, weights=[[[[1], [10]], [[1], [10]]], [0, 0]])
+    >>> layer.apply([[[1, 1], [2, 2], [3, 3]]]).print()  # each channel has a kernel of its own
+    [[[ 3., 30.],
+      [ 5., 50.]]]
+    """
 
     rank = 1
 
@@ -87,6 +93,12 @@ class DepthwiseConv2D(DepthwiseConv):
         dilation_rate: distance between neighbours in the kernel; not together with strides.
         activation: name or function; None is linear.
         use_bias: whether there is a bias.
+
+    >>> layer = lf.layers.depthwise_conv2d(kernel_size=3, depth_multiplier=2)
+    >>> layer.apply(np.ones((1, 8, 8, 3))).shape
+    (1, 6, 6, 6)
+    >>> [w.shape for w in layer.weights]
+    [(3, 3, 3, 2), (6,)]
     """
 
     rank = 2
@@ -140,7 +152,14 @@ class SeparableConv(Depthwise):
 
 
 class SeparableConv1D(SeparableConv):
-    """Separable convolution of [batch, steps, channels].  Arguments and weights as for SeparableConv2D."""
+    """Separable convolution of [batch, steps, channels].  Arguments and weights as for SeparableConv2D.
+
+    >>> layer = lf.layers.separable_conv1d(filters=16, kernel_size=3, use_bias=False)
+    >>> layer.apply(np.ones((1, 10, 8))).shape
+    (1, 8, 16)
+    >>> layer.count_params()  # 3 * 8 + 8 * 16; a conv1d has 3 * 8 * 16
+    152
+    """
 
     rank = 1
 
@@ -161,6 +180,12 @@ class SeparableConv2D(SeparableConv):
         depth_multiplier: outputs of the first part for each channel.
         activation: name or function; None is linear.
         use_bias: whether there is a bias.
+
+    >>> layer = lf.layers.separable_conv2d(filters=64, kernel_size=3, use_bias=False)
+    >>> layer.apply(np.ones((1, 8, 8, 32))).shape
+    (1, 6, 6, 64)
+    >>> layer.count_params()  # a conv2d has 3 * 3 * 32 * 64 = 18432
+    2336
     """
 
     rank = 2

@@ -19,7 +19,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class EinsumDense(Layer):
-    """activation(einsum(equation, x, kernel) + bias).
+    """activation(einsum(equation, x, kernel) + bias): a dense layer over any axes.
 
     Weights: kernel and bias, of the extents that the letters of the equation have.
 
@@ -27,11 +27,19 @@ class EinsumDense(Layer):
         equation: of two operands, such as "abc,cd->abd"; "..." stands for any axes in front or at the end.
         output_shape: shape of one output without the batch (and without the axes of "..."), None where an extent is
             that of the input.
+        activation: name or function; None is linear.
         bias_axes: letters of the output that the bias has, such as "d"; no bias by default.
 
     Raises:
         ArgumentError: an equation that cannot be read.
         ShapeError: an input or output_shape that does not fit it.
+
+    >>> x = np.ones((2, 7, 8))
+    >>> layer = lf.layers.einsum_dense("abc,cde->abde", output_shape=[None, 4, 2], bias_axes="de")  # 4 heads of 2
+    >>> layer.apply(x).shape
+    (2, 7, 4, 2)
+    >>> [w.shape for w in layer.weights]
+    [(8, 4, 2), (4, 2)]
     """
 
     supports_masking = True

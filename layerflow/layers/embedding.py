@@ -37,6 +37,15 @@ class Embedding(Layer):
 
     Raises:
         DataError: a number outside of the vocabulary.
+
+    >>> layer = lf.layers.embedding(input_dim=3, output_dim=2, mask_zero=True, weights=[[[0, 0], [1, 2], [3, 4]]])
+    >>> words = np.array([[2, 1, 0]])
+    >>> layer.apply(words).print()
+    [[[3., 4.],
+      [1., 2.],
+      [0., 0.]]]
+    >>> layer.compute_mask(words).print()
+    [[ True,  True, False]]
     """
 
     def __init__(
@@ -115,10 +124,19 @@ def check_vocabulary(indices: np.ndarray, size: int, where: str) -> None:
 
 
 class Masking(Layer):
-    """Steps whose features all are `mask_value` are left out by the layers behind.
+    """Steps of [batch, steps, features] whose features all are `mask_value` are left out by the layers behind, by the
+    loss and by metrics; their features become 0.
 
     Args:
         mask_value: what marks a step as missing.
+
+    >>> x = np.array([[[1.0, 2.0], [-1.0, -1.0]]])  # the second step is missing
+    >>> layer = lf.layers.masking(mask_value=-1, input_shape=[2, 2])
+    >>> layer.compute_mask(x)
+    Tensor([[ True, False]])
+    >>> model = lf.sequential([layer, lf.layers.gru(units=3)])
+    >>> bool(np.allclose(model.predict(x), model.layers[1].apply(x[:, :1])))  # the state of the first step
+    True
     """
 
     supports_masking = True
@@ -144,11 +162,22 @@ class Masking(Layer):
 class PositionEmbedding(Layer):
     """A trained vector for each place of a sequence [batch, steps, features], to be added to it.
 
+    A call with `start_index` begins at that place.
+
     Weights: embeddings [sequence_length, features].
 
     Args:
         sequence_length: the most steps a sequence may have.
         initializer: of the vectors.
+
+    Raises:
+        ShapeError: a sequence that is longer.
+
+    >>> words = lf.input(shape=[20], dtype="int32")
+    >>> x = lf.layers.embedding(input_dim=100, output_dim=8).apply(words)
+    >>> x = lf.layers.add([x, lf.layers.position_embedding(sequence_length=20).apply(x)])
+    >>> lf.model(inputs=words, outputs=x).predict(np.zeros((1, 20))).shape
+    (1, 20, 8)
     """
 
     supports_masking = True

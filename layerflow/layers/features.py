@@ -37,14 +37,25 @@ def encoded(layer: str, numbers: Any, size: int, mode: str, weights: Any = None)
 
 
 class CategoryEncoding(Layer):
-    """Whole numbers below `num_tokens` as a row each of zeros and ones.
+    """Whole numbers below `num_tokens` as rows of zeros and ones: [batch, numbers] to [batch, num_tokens].
 
     Numbers that are too large or negative are refused where they come from the data.
 
     Args:
         num_tokens: how many different numbers there are.
-        output_mode: "multi_hot": ones for all numbers of a sample [batch, numbers]; "one_hot": a row for each number;
-            "count": how often each number is in the sample.  A call with `count_weights` counts each by its weight.
+        output_mode: "multi_hot": ones for all numbers of a sample; "one_hot": a row for each number; "count": how often
+            each number is in the sample.  A call with `count_weights` counts each by its weight.
+
+    Raises:
+        DataError: a number that is not below `num_tokens`.
+
+    >>> lf.layers.category_encoding(num_tokens=4).apply([[1, 3, 3]]).print()
+    [[0., 1., 0., 1.]]
+    >>> lf.layers.category_encoding(num_tokens=4, output_mode="count").apply([[1, 3, 3]]).print()
+    [[0., 1., 0., 2.]]
+    >>> lf.layers.category_encoding(num_tokens=4, output_mode="oneHot").apply([[1], [2]]).print()
+    [[0., 1., 0., 0.],
+     [0., 0., 1., 0.]]
     """
 
     def __init__(self, num_tokens: int, output_mode: str = "multi_hot", **kwargs: Any):
@@ -81,15 +92,23 @@ def adapted_to(layer: str, data: Any) -> np.ndarray:
 class Normalization(Layer):
     """(x - mean) / deviation, with the mean and deviation of the data that `adapt` saw, or that are given.
 
-    Weights, not trained: mean and variance of the extents of the axes, count [].
+    Weights, not trained: mean and variance of the extents of the axes, count []; none where mean and variance are
+    given.
 
     Args:
         axis: axes with a mean of their own each; None: one mean for all.
         mean, variance: instead of `adapt`.
         invert: from normalized values back.
 
+    Raises:
+        ArgumentError: only one of mean and variance; `adapt` with data that are no numbers.
+
     >>> layer = lf.layers.normalization()
-    >>> layer.adapt(x)
+    >>> layer.adapt([[0.0, 10.0], [2.0, 30.0]])  # before training, with the training data
+    >>> layer.apply([[2.0, 20.0]]).print()
+    [[1., 0.]]
+    >>> lf.layers.normalization(mean=10.0, variance=4.0).apply([[14.0]]).print()
+    [[2.]]
     """
 
     supports_masking = True
@@ -154,13 +173,24 @@ class Normalization(Layer):
 
 
 class Discretization(Layer):
-    """The number of the bin in which a value lies: bins begin at the boundaries.
+    """The number of the bin in which a value lies: bins begin at the boundaries.  Any shape.
 
     Args:
         bin_boundaries: rising numbers; n of them make n + 1 bins.  Or
         num_bins: how many bins `adapt` shall make, so that each holds equally much of the data.
         epsilon: kept for files.
         output_mode: "int", or "one_hot", "multi_hot", "count" as in CategoryEncoding.
+
+    Raises:
+        ArgumentError: boundaries that do not rise; both arguments or none.
+        NotBuiltError: applied to an array before `adapt`.
+
+    >>> lf.layers.discretization(bin_boundaries=[0.0, 10.0]).apply([[-3.0, 0.0, 4.0, 50.0]]).print()
+    [[0, 1, 1, 2]]
+    >>> layer = lf.layers.discretization(num_bins=4)
+    >>> layer.adapt(np.arange(100.0))
+    >>> layer.bin_boundaries
+    [24.75, 49.5, 74.25]
     """
 
     def __init__(

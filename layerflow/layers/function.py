@@ -18,7 +18,11 @@ class Function(Layer):
     Args:
         function: takes the input, or several inputs one after the other, and returns the output.
 
-    >>> swish = lf.layers.function(lambda x: x / (1 + np.exp(-x)))
+    >>> distance = lf.layers.function(lambda a, b: np.sqrt(np.sum(np.square(a - b), axis=-1, keepdims=True)))
+    >>> a, b = lf.input(shape=[2]), lf.input(shape=[2])
+    >>> model = lf.model(inputs=[a, b], outputs=distance.apply([a, b]))
+    >>> model.predict([np.array([[0, 0]]), np.array([[3, 4]])]).tolist()
+    [[5.0]]
     """
 
     supports_masking = True
@@ -33,6 +37,6 @@ class Function(Layer):
         return self.function(*inputs) if isinstance(inputs, (list, tuple)) else self.function(inputs)
 
 
-def function(f: Callable[..., Any], **kwargs: Any) -> Function:
-    """The layer that applies `f`; see `Function`.  Usable as a decorator."""
-    return Function(f, **kwargs)
+def function(function: Callable[..., Any] | str, **kwargs: Any) -> Function:
+    """The layer that applies a function; see `Function`.  Usable as a decorator."""
+    return Function(function, **kwargs)

@@ -14,13 +14,23 @@ from layerflow.registry import accepts_camel_case, factory
 
 
 class InputLayer(Layer):
-    """The symbol that stands for data.
+    """The symbol that stands for data; `lf.input(shape=...)` makes one and returns its output.
 
     Args:
-        input_shape: shape of one example; or give
+        input_shape: shape of one example, None where any extent goes; or give
         batch_input_shape: shape with the batch, None for any.
         batch_size: the batch for `input_shape`.
         sparse: kept for files; sparse data are not supported.
+
+    Raises:
+        ArgumentError: both shapes or none.
+
+    >>> model = lf.sequential([lf.layers.input_layer(input_shape=[4], name="measured"), lf.layers.dense(units=1)])
+    >>> model.input_names
+    ['measured']
+    >>> x = lf.input(shape=[4])  # the same for a model of several inputs or outputs
+    >>> lf.layers.dense(units=1).apply(x).shape
+    (None, 1)
     """
 
     owns_first_node = True
@@ -43,6 +53,11 @@ class InputLayer(Layer):
 
     def apply(self, inputs: Any, **kwargs: Any) -> Any:
         raise ModelError(f"{self.name}: an input layer cannot be applied; use its output, as lf.input(...) returns it.")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InputLayer:
+        """Another input of the same name and shape: its symbol is part of it."""
+        memo[id(self)] = made = type(self).from_config(self.get_config())
+        return made
 
     def get_config(self) -> dict[str, Any]:
         return {

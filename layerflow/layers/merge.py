@@ -11,6 +11,7 @@ from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -42,6 +43,7 @@ class Merge(Layer):
         try:
             return functools.reduce(self.merge, _same_rank(self.name, inputs))
         except ValueError as error:
+            need_known(self.name, *inputs)  # two unknown extents may turn out to be equal
             shapes = ", ".join(text(x.shape) for x in inputs)
             raise ShapeError(f"{self.name}: inputs of shapes {shapes} cannot be merged: {error}") from error
 
@@ -52,14 +54,31 @@ class Merge(Layer):
 
 
 class Add(Merge):
-    """Sum of the inputs."""
+    """Sum of two or more inputs of one shape, or of shapes that broadcast; where an input has fewer axes, axes of 1 are
+    put in behind its batch.
+
+    Raises:
+        ShapeError: shapes that do not broadcast to each other.
+
+    >>> a, b = np.array([[1, 2]]), np.array([[10, 20]])
+    >>> lf.layers.add().apply([a, b, b]).print()
+    [[21, 42]]
+    >>> x = lf.input(shape=[8])
+    >>> lf.layers.add([x, lf.layers.dense(units=8).apply(x)]).shape  # around a layer, in one call
+    (None, 8)
+    """
 
     def merge(self, a, b):
         return a + b
 
 
 class Subtract(Merge):
-    """First input minus the second."""
+    """The first input minus the second; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.subtract().apply([a, b]).print()
+    [[-2.,  4.]]
+    """
 
     def call(self, inputs):
         if isinstance(inputs, (list, tuple)) and len(inputs) != 2:
@@ -71,14 +90,25 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """Product of the inputs."""
+    """Product of two or more inputs, element by element; shapes as for Add.
+
+    >>> x, gates = np.array([[[1, 2], [3, 4]]]), np.array([[0, 1]])  # steps of two channels, and factors
+    >>> lf.layers.multiply().apply([x, gates]).print()
+    [[[0, 2],
+      [0, 4]]]
+    """
 
     def merge(self, a, b):
         return a * b
 
 
 class Average(Merge):
-    """Mean of the inputs."""
+    """Mean of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.average().apply([a, b]).print()
+    [[2., 4.]]
+    """
 
     def merge(self, a, b):
         return a + b
@@ -88,21 +118,43 @@ class Average(Merge):
 
 
 class Maximum(Merge):
-    """Largest of the inputs, elementwise."""
+    """The largest of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.maximum().apply([a, b]).print()
+    [[3., 6.]]
+    """
 
     def merge(self, a, b):
         return ops.maximum(a, b)
 
 
 class Minimum(Merge):
-    """Smallest of the inputs, elementwise."""
+    """The smallest of two or more inputs, element by element; shapes as for Add.
+
+    >>> a, b = np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])
+    >>> lf.layers.minimum().apply([a, b]).print()
+    [[1., 2.]]
+    """
 
     def merge(self, a, b):
         return ops.minimum(a, b)
 
 
 class Concatenate(Layer):
-    """The inputs one after the other along `axis`."""
+    """The inputs one after the other along an axis.
+
+    Args:
+        axis: along which they are joined; 0 is the batch, -1 the last.
+
+    Raises:
+        ShapeError: the inputs differ in another axis.
+
+    >>> lf.layers.concatenate().apply([np.array([[1, 2]]), np.array([[3]])]).print()
+    [[1, 2, 3]]
+    >>> lf.layers.concatenate(axis=1).apply([np.ones((2, 5, 4)), np.ones((2, 3, 4))]).shape
+    (2, 8, 4)
+    """
 
     supports_masking = True
 
@@ -124,7 +176,11 @@ class Concatenate(Layer):
                 f"{self.name}: inputs of shapes {listed} differ in another axis than {self.axis}, "
                 "the one they are joined along."
             )
-        return ops.concatenate(list(inputs), self.axis)
+        try:
+            return ops.concatenate(list(inputs), self.axis)
+        except ShapeError:
+            need_known(self.name, *inputs)
+            raise
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Masks joined likewise; an input without mask counts everywhere."""
@@ -138,11 +194,23 @@ class Concatenate(Layer):
 
 
 class Dot(Layer):
-    """Products of two inputs summed over an axis of each.
+    """Products of two inputs summed over an axis of each: [batch, n, k] and [batch, m, k] over their last axes to
+    [batch, n, m]; of [batch, k] and [batch, k] to [batch, 1].
 
     Args:
         axes: one axis for both, or a pair; the batch is axis 0.
         normalize: make the vectors along the axes have length 1 first: cosine similarity.
+
+    Raises:
+        ShapeError: inputs of other than 2 or 3 axes, or axes of different extents.
+
+    >>> a, b = np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])
+    >>> lf.layers.dot(axes=1).apply([a, b]).print()
+    [[15.]]
+    >>> lf.layers.dot(axes=1, normalize=True).apply([a, b]).numpy().round(3)  # one direction
+    array([[1.]], dtype=float32)
+    >>> lf.layers.dot(axes=2).apply([np.ones((2, 4, 8)), np.ones((2, 6, 8))]).shape  # each step with each
+    (2, 4, 6)
     """
 
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):

@@ -179,6 +179,12 @@ class MultiHeadAttention(HeadedAttention):
         output_shape: features of the output; those of the query unless given.
         attention_axes: axes of steps along which attention goes; all unless given.
         seed: gives this layer masks of its own.
+
+    >>> x = lf.input(shape=[None, 16])
+    >>> attended = lf.layers.multi_head_attention(num_heads=4, key_dim=4).apply(x, x, use_causal_mask=True)
+    >>> y = lf.layers.layer_normalization().apply(lf.layers.add([x, attended]))
+    >>> lf.model(inputs=x, outputs=y).predict(np.ones((2, 7, 16))).shape
+    (2, 7, 16)
     """
 
     FILE_NOTES = frozenset({"flash_attention"})
@@ -224,6 +230,13 @@ class GroupQueryAttention(HeadedAttention):
         num_query_heads: heads of the query.
         num_key_value_heads: heads of key and value; they must divide the query's.
         dropout, use_bias, seed: as for MultiHeadAttention.
+
+    >>> x = np.ones((2, 7, 16))
+    >>> layer = lf.layers.group_query_attention(head_dim=4, num_query_heads=4, num_key_value_heads=2)
+    >>> layer.apply(x, x).shape
+    (2, 7, 16)
+    >>> layer.key_kernel.shape  # two heads, not four
+    (16, 2, 4)
     """
 
     FILE_NOTES = frozenset({"flash_attention"})

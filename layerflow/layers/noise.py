@@ -48,6 +48,12 @@ class GaussianNoise(Noise):
     Args:
         stddev: standard deviation of the noise.
         seed: gives this layer noise of its own.
+
+    >>> layer, x = lf.layers.gaussian_noise(stddev=0.1), np.zeros((1, 10000))
+    >>> float(layer.apply(x).sum())  # nothing happens outside of training
+    0.0
+    >>> round(float(np.std(layer.apply(x, training=True))), 2)
+    0.1
     """
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
@@ -66,6 +72,10 @@ class GaussianDropout(Noise):
     Args:
         rate: in [0, 1): the noise is as strong as that of a dropout of this rate.
         seed: gives this layer noise of its own.
+
+    >>> y = lf.layers.gaussian_dropout(rate=0.2).apply(np.ones((1, 100000)), training=True)
+    >>> round(float(np.mean(y)), 1), round(float(np.std(y)), 1)
+    (1.0, 0.5)
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
@@ -84,6 +94,11 @@ class AlphaDropout(Noise):
         rate: in [0, 1), the share that is dropped.
         noise_shape: shape of the mask; 1 shares a decision along that axis, None takes the input's extent.
         seed: gives this layer masks of its own.
+
+    >>> x = np.random.default_rng(0).normal(size=(1, 100000))
+    >>> y = lf.layers.alpha_dropout(rate=0.2).apply(x, training=True)
+    >>> abs(float(np.mean(y))) < 0.02, abs(float(np.std(y)) - 1) < 0.02
+    (True, True)
     """
 
     def __init__(

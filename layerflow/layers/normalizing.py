@@ -67,6 +67,15 @@ class BatchNormalization(Normalizing):
         epsilon: added to the variance.
         center: whether there is a beta.
         scale: whether there is a gamma.
+
+    >>> layer, x = lf.layers.batch_normalization(momentum=0.5), np.array([[1.0], [3.0]])
+    >>> layer.apply(x, training=True).numpy().round(2)
+    array([[-1.],
+           [ 1.]], dtype=float32)
+    >>> layer.moving_mean.print()  # half of the way from 0 to the batch's 2
+    [1.]
+    >>> len(layer.trainable_weights), len(layer.weights)
+    (2, 4)
     """
 
     def __init__(
@@ -158,6 +167,11 @@ class LayerNormalization(Normalizing):
         epsilon: added to the variance.
         center: whether there is a beta.
         scale: whether there is a gamma.
+
+    >>> layer = lf.layers.layer_normalization()
+    >>> layer.apply([[1.0, 3.0], [10.0, 30.0]]).numpy().round(2)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
 
     def __init__(

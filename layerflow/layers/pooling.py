@@ -41,7 +41,11 @@ class AveragePooling(Pooling):
 
 
 class MaxPooling1D(MaxPooling):
-    """Largest element of windows on [batch, steps, channels].  Arguments as for MaxPooling2D."""
+    """Largest element of windows on [batch, steps, channels].  Arguments as for MaxPooling2D.
+
+    >>> lf.layers.max_pooling1d(pool_size=2).apply([[[1], [5], [2], [4]]]).reshape([1, 2]).print()
+    [[5., 4.]]
+    """
 
     rank = 1
 
@@ -54,19 +58,34 @@ class MaxPooling2D(MaxPooling):
         strides: steps between windows; by default the pool_size, so that they do not overlap.
         padding: "valid" (whole windows only) or "same" (windows over the edge count what is inside).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.arange(16).reshape(1, 4, 4, 1)
+    >>> lf.layers.max_pooling2d(pool_size=2).apply(x).reshape([2, 2]).print()
+    [[ 5.,  7.],
+     [13., 15.]]
+    >>> lf.layers.max_pooling2d(pool_size=3, strides=1).apply(x).shape
+    (1, 2, 2, 1)
     """
 
     rank = 2
 
 
 class MaxPooling3D(MaxPooling):
-    """Largest element of windows on [batch, depth, height, width, channels].  Arguments as for MaxPooling2D."""
+    """Largest element of windows on [batch, depth, height, width, channels].  Arguments as for MaxPooling2D.
+
+    >>> lf.layers.max_pooling3d(pool_size=[1, 2, 2]).apply(np.ones((1, 10, 8, 8, 3))).shape
+    (1, 10, 4, 4, 3)
+    """
 
     rank = 3
 
 
 class AveragePooling1D(AveragePooling):
-    """Mean of windows on [batch, steps, channels].  Arguments as for AveragePooling2D."""
+    """Mean of windows on [batch, steps, channels].  Arguments as for AveragePooling2D.
+
+    >>> lf.layers.average_pooling1d(pool_size=2).apply([[[1], [5], [2], [4]]]).reshape([1, 2]).print()
+    [[3., 3.]]
+    """
 
     rank = 1
 
@@ -79,13 +98,23 @@ class AveragePooling2D(AveragePooling):
         strides: steps between windows; by default the pool_size, so that they do not overlap.
         padding: "valid" (whole windows only) or "same" (windows over the edge are the mean of what is inside).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.arange(9).reshape(1, 3, 3, 1)
+    >>> layer = lf.layers.average_pooling2d(pool_size=2, padding="same")
+    >>> layer.apply(x).reshape([2, 2]).print()  # at the edges the mean of what is there
+    [[2. , 3.5],
+     [6.5, 8. ]]
     """
 
     rank = 2
 
 
 class AveragePooling3D(AveragePooling):
-    """Mean of windows on [batch, depth, height, width, channels].  Arguments as for AveragePooling2D."""
+    """Mean of windows on [batch, depth, height, width, channels].  Arguments as for AveragePooling2D.
+
+    >>> lf.layers.average_pooling3d(pool_size=2).apply(np.ones((1, 4, 8, 8, 3))).shape
+    (1, 2, 4, 4, 3)
+    """
 
     rank = 3
 
@@ -113,7 +142,11 @@ class GlobalAverage(GlobalPooling):
 
 
 class GlobalMaxPooling1D(GlobalMax):
-    """[batch, steps, channels] to the largest element of each channel.  Arguments as for GlobalMaxPooling2D."""
+    """[batch, steps, channels] to the largest element of each channel.  Arguments as for GlobalMaxPooling2D.
+
+    >>> lf.layers.global_max_pooling1d().apply([[[1, 8], [5, 2]]]).print()
+    [[5., 8.]]
+    """
 
     rank = 1
 
@@ -124,13 +157,21 @@ class GlobalMaxPooling2D(GlobalMax):
     Args:
         data_format: "channels_last" (the default) or "channels_first".
         keepdims: keep the reduced axes as 1: [batch, 1, 1, channels].
+
+    >>> x = np.arange(12).reshape(1, 2, 2, 3)
+    >>> lf.layers.global_max_pooling2d().apply(x).print()
+    [[ 9., 10., 11.]]
     """
 
     rank = 2
 
 
 class GlobalMaxPooling3D(GlobalMax):
-    """[batch, depth, height, width, channels] to the largest of each channel.  Arguments as for GlobalMaxPooling2D."""
+    """[batch, depth, height, width, channels] to the largest of each channel.  Arguments as for GlobalMaxPooling2D.
+
+    >>> lf.layers.global_max_pooling3d().apply(np.ones((2, 4, 8, 8, 3))).shape
+    (2, 3)
+    """
 
     rank = 3
 
@@ -139,6 +180,12 @@ class GlobalAveragePooling1D(GlobalAverage):
     """[batch, steps, channels] to the mean of each channel, over the steps that a mask keeps if there is one.
 
     Arguments as for GlobalAveragePooling2D.
+
+    >>> layer, x = lf.layers.global_average_pooling1d(), [[[1.0], [5.0], [102.0]]]
+    >>> layer.apply(x).print()
+    [[36.]]
+    >>> layer.apply(x, mask=np.array([[True, True, False]])).print()
+    [[3.]]
     """
 
     rank = 1
@@ -162,13 +209,23 @@ class GlobalAveragePooling2D(GlobalAverage):
     Args:
         data_format: "channels_last" (the default) or "channels_first".
         keepdims: keep the reduced axes as 1: [batch, 1, 1, channels].
+
+    >>> x = np.arange(12).reshape(1, 2, 2, 3)
+    >>> lf.layers.global_average_pooling2d().apply(x).print()
+    [[4.5, 5.5, 6.5]]
+    >>> lf.layers.global_average_pooling2d(keepdims=True).apply(x).shape
+    (1, 1, 1, 3)
     """
 
     rank = 2
 
 
 class GlobalAveragePooling3D(GlobalAverage):
-    """[batch, depth, height, width, channels] to the mean of each channel.  Arguments as for GlobalAveragePooling2D."""
+    """[batch, depth, height, width, channels] to the mean of each channel.  Arguments as for GlobalAveragePooling2D.
+
+    >>> lf.layers.global_average_pooling3d().apply(np.ones((2, 4, 8, 8, 3))).shape
+    (2, 3)
+    """
 
     rank = 3
 

@@ -18,7 +18,7 @@ def cell_from(cls: type[Cell], given: Mapping[str, Any]) -> Cell:
 
 
 class SimpleRNN(RNN):
-    """The plain recurrence h = activation(x kernel + h recurrent_kernel + bias).
+    """The plain recurrence h = activation(x kernel + h recurrent_kernel + bias) over [batch, steps, features].
 
     Weights: kernel [features, units], recurrent_kernel [units, units], bias [units].
 
@@ -29,7 +29,16 @@ class SimpleRNN(RNN):
         dropout: share of the input's features that is dropped while training, the same ones at every step.
         recurrent_dropout: likewise of the state.
         seed: gives this layer dropout masks of its own.
-        kwargs: return_sequences, return_state, go_backwards, stateful: see `RNN`.
+        kwargs: return_sequences, return_state, go_backwards, stateful, ...: as for RNN.
+
+    >>> x = np.ones((2, 7, 3))
+    >>> lf.layers.simple_rnn(units=4).apply(x).shape
+    (2, 4)
+    >>> lf.layers.simple_rnn(units=4, return_sequences=True).apply(x).shape
+    (2, 7, 4)
+    >>> total = lf.layers.simple_rnn(units=1, activation="linear", weights=[[[1]], [[1]], [0]])
+    >>> total.apply([[[1.0], [2.0], [3.0]]]).print()
+    [[6.]]
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class SimpleRNN(RNN):
 
 
 class GRU(RNN):
-    """Gated recurrent unit (Cho et al. 2014).
+    """Gated recurrent unit (Cho et al. 2014) over [batch, steps, features].
 
     Weights, gates in the order update, reset, candidate: kernel [features, 3 units], recurrent_kernel
     [units, 3 units], bias [3 units], with `reset_after` [2, 3 units].
@@ -67,10 +76,17 @@ class GRU(RNN):
         activation: of the candidate.
         recurrent_activation: of the gates; hard_sigmoid, clip(0.2 x + 0.5, 0, 1), unless given.
         use_bias: whether there is a bias.
-        dropout, recurrent_dropout, seed: see `SimpleRNN`.
+        dropout, recurrent_dropout, seed: as for SimpleRNN.
         implementation: accepted; it changes nothing.
         reset_after: the reset gate acts after the product with the recurrent kernel (Keras's default), not before.
-        kwargs: return_sequences, return_state, go_backwards, stateful: see `RNN`.
+        kwargs: return_sequences, return_state, go_backwards, stateful, ...: as for RNN.
+
+    >>> x = np.ones((2, 7, 3))
+    >>> layer = lf.layers.gru(units=4, reset_after=True)
+    >>> layer.apply(x).shape
+    (2, 4)
+    >>> [w.shape for w in layer.weights]
+    [(3, 12), (4, 12), (2, 12)]
     """
 
     def __init__(
@@ -101,7 +117,8 @@ class GRU(RNN):
 
 
 class LSTM(RNN):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997); its states are h, the output, and c.
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) over [batch, steps, features]; its states are h, the
+    output, and c.
 
     Weights, gates in the order input, forget, candidate, output: kernel [features, 4 units], recurrent_kernel
     [units, 4 units], bias [4 units].
@@ -111,10 +128,18 @@ class LSTM(RNN):
         activation: of the candidate and of the cell state on its way out.
         recurrent_activation: of the gates; hard_sigmoid, clip(0.2 x + 0.5, 0, 1), unless given.
         use_bias: whether there is a bias.
-        unit_forget_bias: the bias of the forget gate starts at 1.
-        dropout, recurrent_dropout, seed: see `SimpleRNN`.
+        unit_forget_bias: the bias of the forget gate starts at 1 (Keras's default).
+        dropout, recurrent_dropout, seed: as for SimpleRNN.
         implementation: accepted; it changes nothing.
-        kwargs: return_sequences, return_state, go_backwards, stateful: see `RNN`.
+        kwargs: return_sequences, return_state, go_backwards, stateful, ...: as for RNN.
+
+    >>> x = lf.input(shape=[None, 3])  # any number of steps
+    >>> y, h, c = lf.layers.lstm(units=4, return_sequences=True, return_state=True).apply(x)
+    >>> y.shape, h.shape, c.shape
+    ((None, None, 4), (None, 4), (None, 4))
+    >>> model = lf.sequential([lf.layers.lstm(units=8, input_shape=[None, 3]), lf.layers.dense(units=1)])
+    >>> model.predict(np.ones((2, 50, 3))).shape
+    (2, 1)
     """
 
     def __init__(

@@ -27,11 +27,14 @@ class RNN(Layer):
     """A cell run over the steps of [batch, steps, features].
 
     The output is that of the last step, [batch, units], or with `return_sequences` those of all steps; with
-    `return_state` a list of it and the last states.  A step that the mask leaves out keeps the states and repeats the
-    output before it (zeros at the start).
+    `return_state` a list of it and the last states.  A call with `initial_state` starts from these states, not from
+    zeros.  A step that the mask leaves out keeps the states and repeats the output before it (zeros at the start).
+
+    A cell of your own is any layer with `state_size` and a `call` of either form: `call(inputs, states)` that returns
+    (output, new states), or `call([inputs, *states])` that returns [output, *new states].
 
     Args:
-        cell: a cell (see `Cell`), or a list of cells to stack.
+        cell: a cell, or a list of cells to stack.
         return_sequences: all outputs, [batch, steps, units].
         return_state: the last states too.
         go_backwards: from the last step to the first; the outputs come in that order.
@@ -40,6 +43,20 @@ class RNN(Layer):
         unroll: accepted; it changes nothing here.
         zero_output_for_mask: steps that the mask leaves out give zeros.
         input_dim, input_length: short for input_shape=[input_length, input_dim].
+
+    Raises:
+        ArgumentError: something that is no cell; a stateful layer without a fixed batch size.
+        ShapeError: an input, initial states or a mask of another shape.
+
+    >>> class Largest(lf.layers.Layer):  # a cell of your own: the largest value so far
+    ...     state_size = 1
+    ...
+    ...     def call(self, inputs, states):
+    ...         h = np.maximum(inputs, states[0])
+    ...         return h, [h]
+    >>> layer = lf.layers.rnn(Largest(), return_sequences=True)
+    >>> layer.apply([[[1.0], [3.0], [2.0]]]).reshape([1, 3]).print()
+    [[1., 3., 3.]]
     """
 
     FILE_NOTES = frozenset({"cells", "time_major", "implementation"})

@@ -29,6 +29,10 @@ class GroupNormalization(Normalizing):
         epsilon: added to the variance.
         center: whether there is a beta.
         scale: whether there is a gamma.
+
+    >>> layer = lf.layers.group_normalization(groups=2)
+    >>> layer.apply([[1.0, 3.0, 10.0, 30.0]]).numpy().round(2)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     def __init__(
@@ -88,6 +92,10 @@ class RMSNormalization(Normalizing):
     Args:
         axis: one axis or several.
         epsilon: added to the mean square.
+
+    >>> lf.layers.rms_normalization().apply([[3.0, 3.0, 3.0], [0.0, 0.0, 9.0]]).numpy().round(2)
+    array([[1.  , 1.  , 1.  ],
+           [0.  , 0.  , 1.73]], dtype=float32)
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
@@ -108,10 +116,13 @@ class RMSNormalization(Normalizing):
 
 
 class UnitNormalization(Layer):
-    """Divides by the Euclidean length along `axis`.
+    """Divides by the Euclidean length along `axis`.  Any shape.
 
     Args:
         axis: one axis or several.
+
+    >>> lf.layers.unit_normalization().apply([[3.0, 4.0]]).print()
+    [[0.6, 0.8]]
     """
 
     supports_masking = True

@@ -29,6 +29,15 @@ class StackedRNNCells(Cell):
 
     Args:
         cells: the cells, the lowest first.  The states are theirs in this order.
+
+    Raises:
+        ArgumentError: no cells, or a layer without `state_size`.
+
+    >>> cell = lf.layers.stacked_rnn_cells([lf.layers.lstm_cell(units=8), lf.layers.gru_cell(units=4)])
+    >>> cell.state_size
+    [8, 8, 4]
+    >>> lf.layers.rnn(cell, return_sequences=True).apply(np.ones((2, 7, 3))).shape
+    (2, 7, 4)
     """
 
     def __init__(self, cells: Sequence[Any], **kwargs: Any):
@@ -36,6 +45,8 @@ class StackedRNNCells(Cell):
         if not isinstance(cells, (list, tuple)) or not cells:
             raise ArgumentError(f"{self.name}: cells must be a list of at least one cell, got {cells!r}.")
         self.cells = [as_cell(cell) for cell in cells]
+        for cell in self.cells:
+            share_dtype(self, cell, kwargs.get("dtype"))
         self._counts = [len(state_shapes(cell)) for cell in self.cells]
         last = getattr(self.cells[-1], "output_state", None)
         self.output_state = None if last is None else sum(self._counts[:-1]) + last

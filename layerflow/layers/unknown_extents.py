@@ -13,6 +13,7 @@ from layerflow.graph.symbolic import SymbolicTensor
 # What stands for the first unknown extent in two tries; further ones follow it.  Large, for windows to fit; where that
 # is more than a layer takes, small.
 LARGE, SMALL = (64, 96), (2, 3)
+APART, ALIKE = 1, 0  # how much further the next one is: 0 where a layer wants extents to be equal
 
 Trace = Callable[[list[SymbolicTensor]], list[SymbolicTensor]]
 
@@ -23,18 +24,20 @@ def by_example(inputs: Sequence[SymbolicTensor], trace: Trace) -> list[SymbolicT
     What is the same in both outputs is known; what is the number itself is that unknown extent; anything else is
     another one.
     """
-    try:
-        return _by_example(inputs, trace, LARGE)
-    except ShapeError as error:
+    refusals = []
+    for sizes, step in ((LARGE, APART), (SMALL, APART), (LARGE, ALIKE), (SMALL, ALIKE)):
         try:
-            return _by_example(inputs, trace, SMALL)
-        except ShapeError:
-            raise error from None
+            return _by_example(inputs, trace, sizes, step)
+        except ShapeError as error:
+            refusals.append(error)
+    raise refusals[0] from None
 
 
-def _by_example(inputs: Sequence[SymbolicTensor], trace: Trace, sizes: tuple[int, int]) -> list[SymbolicTensor]:
+def _by_example(
+    inputs: Sequence[SymbolicTensor], trace: Trace, sizes: tuple[int, int], step: int
+) -> list[SymbolicTensor]:
     unknown = list(dict.fromkeys(n.symbol for x in inputs for n in x.op.shape[1:] if isinstance(n, Dim)))
-    numbers = [{name: first + number for number, name in enumerate(unknown)} for first in sizes]
+    numbers = [{name: first + step * number for number, name in enumerate(unknown)} for first in sizes]
     tries = [trace([ops.placeholder(_with_numbers(x.op.shape, each), x.dtype) for x in inputs]) for each in numbers]
     results = []
     for one, other in zip(*tries, strict=True):
@@ -54,6 +57,8 @@ def _merged(pair: tuple[Extent, Extent], numbers: list[dict[str, int]]) -> Exten
     first, second = pair
     if first == second:
         return first
+    if len(set(numbers[0].values())) < len(numbers[0]):
+        return None  # one of several extents that are equal; which one cannot be told
     for name in numbers[0]:
         if pair == (numbers[0][name], numbers[1][name]):
             return Dim(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -70,6 +71,19 @@ class Weighted(registry.Configurable):
                     self._sublayers.append(item)
                     item._owner = (self, f"{name}_{number}" if isinstance(value, (list, tuple)) else name)
         object.__setattr__(self, name, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """What `copy.deepcopy` gives: a layer of the same name and values with weights of its own, in no model yet."""
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        # Calls on symbols and the layer that holds this one belong to where the original is, not to the copy; unless
+        # that holder is what is being copied.
+        owner = memo.get(id(self._owner[0])) if self._owner else None
+        apart = {"inbound_nodes": [], "_owner": (owner, self._owner[1]) if self._owner and owner else None}
+        for name, value in self.__dict__.items():
+            object.__setattr__(made, name, apart[name] if name in apart else copy.deepcopy(value, memo))
+        touch()
+        return made
 
     @property
     def path(self) -> str:

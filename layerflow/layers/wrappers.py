@@ -52,7 +52,17 @@ class TimeDistributed(Wrapper):
     The steps are taken as so many examples, so that the layer runs once.
 
     Args:
-        layer: what runs on each step.
+        layer: what runs on each step; it has one input and one output.
+
+    Raises:
+        ShapeError: an input with less than 3 axes.
+
+    >>> film = np.ones((2, 5, 16, 16, 3))  # five images each
+    >>> layer = lf.layers.time_distributed(lf.layers.conv2d(filters=4, kernel_size=3))
+    >>> layer.apply(film).shape
+    (2, 5, 14, 14, 4)
+    >>> layer.count_params()  # of one conv2d
+    112
     """
 
     supports_masking = True
@@ -110,13 +120,23 @@ MERGE_MODES = ("concat", "sum", "mul", "ave")
 
 
 class Bidirectional(Wrapper):
-    """A recurrent layer run over the steps in both directions, by a copy each with weights of its own.
+    """A recurrent layer run over the steps of [batch, steps, features] in both directions, by a copy each with weights
+    of its own.
 
     Args:
         layer: a recurrent layer; its configuration is that of both copies.
         merge_mode: how the two outputs become one: "concat" (along the features), "sum", "mul", "ave" (mean), or None:
             a list of both.
         backward_layer: the layer for the other direction, if it is not to be like `layer`.
+
+    Raises:
+        ArgumentError: a layer that is not recurrent, or two that go in the same direction.
+
+    >>> x = np.ones((2, 7, 3))
+    >>> lf.layers.bidirectional(lf.layers.gru(units=4)).apply(x).shape
+    (2, 8)
+    >>> lf.layers.bidirectional(lf.layers.gru(units=4, return_sequences=True), merge_mode="sum").apply(x).shape
+    (2, 7, 4)
     """
 
     supports_masking = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 from layerflow import registry
 from layerflow.errors import ArgumentError
 from layerflow.layers import LAYERS
-from layerflow.layers.base import Layer
+from layerflow.layers.base import Layer, touch
 from layerflow.layers.input_layer import InputLayer
 from layerflow.models.topology_json import layer_entry
 from layerflow.registry import accepts_camel_case
@@ -27,6 +28,26 @@ def clone_model(model: Any, clone_function: Callable[[Layer], Layer] | None = No
     """
     if not hasattr(model, "replay"):
         raise ArgumentError(f"clone_model takes a model, got {type(model).__name__}.")
+    return _cloned(model, clone_function)
+
+
+def deep_copied(model: Any, memo: dict[int, Any]) -> Any:
+    """What `copy.deepcopy` gives: the same weights, and if the model is compiled, optimizer and metrics where they are.
+
+    Steps are compiled anew when they are needed; the history of a training stays with the original.
+    """
+    made = _cloned(model, lambda layer: copy.deepcopy(layer, memo))
+    memo[id(model)] = made
+    made._trainable = model._trainable
+    made._compilation = copy.deepcopy(model._compilation, memo)
+    for name, value in model.__dict__.items():
+        if not name.startswith("_") and name not in made.__dict__ and name != "history":  # a subclass's own
+            setattr(made, name, copy.deepcopy(value, memo))
+    touch()
+    return made
+
+
+def _cloned(model: Any, clone_function: Callable[[Layer], Layer] | None) -> Any:
     known: dict[str, Any] = {name: cls for name, cls in _classes(model).items() if name not in LAYERS}
     config = layer_entry(model)["config"]
     for entry, layer in zip(config["layers"], _listed(model), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from layerflow.layers import LAYERS
-from layerflow.models import saving, topology_json, weight_files
+from layerflow.models import cloning, saving, topology_json, weight_files
 from layerflow.models.array_training import ArrayTraining
 from layerflow.models.container import Container
 from layerflow.registry import accepts_camel_case
@@ -26,6 +26,9 @@ class Model(Container, ArrayTraining):
     def from_config(cls, config: Any) -> Any:
         parts = topology_json.graph_from_config(config)
         return super().from_config(parts)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return cloning.deep_copied(self, memo)
 
     def save(self, path: Any, **options: Any) -> dict[str, Any]:
         """Writes the model to a folder; see `layerflow.models.saving.save_model`."""

@@ -1,8 +1,11 @@
-"""Every layer through one checker, by table; then what is particular to single layers."""
+"""Every layer through one checker, by table (images: test_spatial_layers.py); then what is particular to some."""
+
+import copy
+import json
 
 import numpy as np
 import pytest
-from layers.check import check_gradients, check_layer
+from layers.check import Row, check_gradients, check_layer, check_registration
 from layers.sequence_cases import CELLS, FEATURES, SEQUENCES
 from layers.spatial_cases import SPATIAL
 
@@ -11,37 +14,40 @@ from layerflow.errors import ArgumentError, ModelError, ShapeError, UnknownArgum
 from layerflow.graph.tensor import tensor
 from layerflow.registry import custom_objects
 
+_FIXED = {"time": False}
+_SEQUENCE = [(2, 4, 3)]
+
 CASES = [
     (L.Dense, {"units": 4}, [(2, 3)], (2, 4)),
     (L.Dense, {"units": 4, "activation": "tanh", "use_bias": False}, [(2, 3)], (2, 4)),
     (L.Dense, {"units": 5, "activation": "softmax", "kernel_initializer": "heUniform"}, [(2, 4, 3)], (2, 4, 5)),
-    (L.Activation, {"activation": "gelu"}, [(2, 3)], (2, 3)),
-    (L.Dropout, {"rate": 0.5}, [(2, 3)], (2, 3)),
-    (L.Flatten, {}, [(2, 3, 4)], (2, 12)),
-    (L.Flatten, {"data_format": "channelsFirst"}, [(2, 3, 4, 5)], (2, 60)),
+    (L.Activation, {"activation": "gelu"}, [(2, 4, 3)], (2, 4, 3)),
+    (L.Dropout, {"rate": 0.5}, [(2, 4, 3)], (2, 4, 3)),
+    (L.Flatten, {}, [(2, 3, 4)], (2, 12), _FIXED),
+    (L.Flatten, {"data_format": "channelsFirst"}, [(2, 3, 4, 5)], (2, 60), _FIXED),
     (L.Flatten, {}, [(2, 3)], (2, 3)),
     (L.Reshape, {"target_shape": [4, 3]}, [(2, 12)], (2, 4, 3)),
     (L.Reshape, {"target_shape": [None, 2]}, [(2, 3, 4)], (2, 6, 2)),
     (L.Permute, {"dims": [2, 1]}, [(2, 3, 4)], (2, 4, 3)),
     (L.RepeatVector, {"n": 3}, [(2, 4)], (2, 3, 4)),
-    (L.Add, {}, [(2, 3), (2, 3), (2, 3)], (2, 3)),
-    (L.Subtract, {}, [(2, 3), (2, 3)], (2, 3)),
+    (L.Add, {}, [(2, 4, 3), (2, 4, 3), (2, 4, 3)], (2, 4, 3)),
+    (L.Subtract, {}, [(2, 4, 3), (2, 4, 3)], (2, 4, 3)),
     (L.Multiply, {}, [(2, 4, 3), (2, 3)], (2, 4, 3)),
-    (L.Average, {}, [(2, 3), (2, 3)], (2, 3)),
-    (L.Maximum, {}, [(2, 3), (2, 3)], (2, 3)),
-    (L.Minimum, {}, [(2, 3), (2, 3)], (2, 3)),
+    (L.Average, {}, [(2, 4, 3), (2, 4, 3)], (2, 4, 3)),
+    (L.Maximum, {}, [(2, 4, 3), (2, 4, 3)], (2, 4, 3)),
+    (L.Minimum, {}, [(2, 4, 3), (2, 4, 3)], (2, 4, 3)),
     (L.Concatenate, {}, [(2, 3), (2, 4)], (2, 7)),
+    (L.Concatenate, {}, [(2, 4, 3), (2, 4, 2)], (2, 4, 5)),
     (L.Concatenate, {"axis": 1}, [(2, 3, 2), (2, 4, 2)], (2, 7, 2)),
     (L.Dot, {"axes": 1}, [(2, 3), (2, 3)], (2, 1)),
-    (L.Dot, {"axes": [2, 1], "normalize": True}, [(2, 4, 3), (2, 3, 5)], (2, 4, 5)),
+    (L.Dot, {"axes": [2, 1], "normalize": True}, [(2, 4, 3), (2, 3, 5)], (2, 4, 5), _FIXED),
     (L.Dot, {"axes": [1, 2]}, [(2, 3), (2, 4, 3)], (2, 4)),
-    (L.ReLU, {"max_value": 0.5}, [(2, 3)], (2, 3)),
-    (L.ELU, {"alpha": 0.7}, [(2, 3)], (2, 3)),
-    (L.LeakyReLU, {}, [(2, 3)], (2, 3)),
-    (L.ThresholdedReLU, {"theta": 0.2}, [(2, 3)], (2, 3)),
+    (L.ReLU, {"max_value": 0.5}, _SEQUENCE, (2, 4, 3)),
+    (L.ELU, {"alpha": 0.7}, _SEQUENCE, (2, 4, 3)),
+    (L.LeakyReLU, {}, _SEQUENCE, (2, 4, 3)),
+    (L.ThresholdedReLU, {"theta": 0.2}, _SEQUENCE, (2, 4, 3)),
     (L.PReLU, {"alpha_initializer": "ones", "shared_axes": [1]}, [(2, 3, 4)], (2, 3, 4)),
-    (L.Softmax, {}, [(2, 3)], (2, 3)),
-    *SPATIAL,
+    (L.Softmax, {}, _SEQUENCE, (2, 4, 3)),
     *SEQUENCES,
     *FEATURES,
 ]
@@ -69,6 +75,10 @@ def test_cell(cls, settings, states):
     np.testing.assert_array_equal(again[-1], new[-1])
     entry = {"class_name": cell.get_class_name(), "config": cell.get_config()}
     assert L.deserialize(entry).get_config() == cell.get_config()
+    check_registration(cell)
+    np.testing.assert_array_equal(copy.deepcopy(cell).apply([x, *given])[0], y)
+    for training in (False, True):
+        check_gradients(cls, settings, [x, *given], training)
     layer = (L.ConvLSTM2D if image else L.RNN)(**settings if image else {"cell": entry}, return_state=True)
     layer.apply(x[:, None])
     layer.set_weights(cell.get_weights())
@@ -76,8 +86,25 @@ def test_cell(cls, settings, states):
 
 
 def test_every_layer_has_a_case():
-    mine = {"Sequential", "Model", "InputLayer", "Merge"}
-    assert {c[0].__name__ for c in (*CASES, *CELLS)} >= {n for n in L.LAYERS.names() if getattr(L, n, None)} - mine
+    exported = {getattr(L, name) for name in L.__all__}
+    layers = {one for one in exported if isinstance(one, type) and issubclass(one, L.Layer)}
+    assert {row[0] for row in (*CASES, *SPATIAL, *CELLS)} == layers - {L.Layer, L.InputLayer}
+
+
+def test_every_layer_that_takes_masks_has_a_case_with_steps():
+    """Masks are of steps, [batch, steps, ...]: a layer with cases of [batch, features] only would go unchecked."""
+    rows = [Row(*row[:4], **(row[4] if len(row) > 4 else {})) for row in (*CASES, *SPATIAL)]
+    taking = {row.cls for row in rows if row.cls(**row.settings).supports_masking}
+    assert taking == {row.cls for row in rows if row.sequences and row.cls in taking}
+
+
+def test_the_input_layer_is_copied_and_written_like_the_others():
+    layer = L.input_layer(input_shape=[4, None], dtype="int32")
+    entry = json.loads(json.dumps({"class_name": "InputLayer", "config": layer.get_config()}))
+    for other in (L.deserialize(entry), copy.deepcopy(layer)):
+        assert other.get_config() == layer.get_config()
+        assert other.output is not layer.output
+        assert other.output.shape == (None, 4, None)
 
 
 class Swish(L.Layer):

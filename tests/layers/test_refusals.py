@@ -80,7 +80,6 @@ UNKNOWN = {
         ["axis 1", "[null,null,28,28]"],
     ),
     "transposed": (L.Conv2DTranspose, {"filters": 2, "kernel_size": 3}, [28, 28, None], ["axis 3", "input_shape"]),
-    "crop": (L.Cropping2D, {"cropping": 1}, [None, 28, 1], ["[null,null,28,1]", "input_shape"]),
     "features": (L.BatchNormalization, {}, [28, None], ["axis -1", "[null,28,null]", "input_shape"]),
     "normalized axis": (L.LayerNormalization, {}, [28, None], ["axis -1", "input_shape"]),
 }

@@ -8,6 +8,7 @@ from layerflow.errors import ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.spatial import Sizes, Spatial
+from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import factory
 
 
@@ -19,6 +20,7 @@ class ZeroPadding(Spatial):
         self.padding = self.pairs("padding", padding)
 
     def call(self, x):
+        need_known(self.name, x)
         widths = dict(zip(self.spatial_axes, self.padding, strict=True))
         return ops.pad(x, [widths.get(axis, (0, 0)) for axis in range(self.rank + 2)])
 
@@ -29,6 +31,9 @@ class ZeroPadding1D(ZeroPadding):
     Args:
         padding: how many, or (before, after).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> lf.layers.zero_padding1d(padding=[2, 1]).apply([[[5], [6]]]).reshape([1, 5]).print()
+    [[0., 0., 5., 6., 0.]]
     """
 
     rank = 1
@@ -40,13 +45,22 @@ class ZeroPadding2D(ZeroPadding):
     Args:
         padding: how many on every side, or (height, width), or ((top, bottom), (left, right)).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.ones((1, 1, 2, 1))
+    >>> lf.layers.zero_padding2d(padding=[[1, 0], [0, 2]]).apply(x).reshape([2, 4]).print()
+    [[0., 0., 0., 0.],
+     [1., 1., 0., 0.]]
     """
 
     rank = 2
 
 
 class ZeroPadding3D(ZeroPadding):
-    """Zeros around [batch, depth, height, width, channels].  Arguments as for ZeroPadding2D, with one axis more."""
+    """Zeros around [batch, depth, height, width, channels].  Arguments as for ZeroPadding2D, with one axis more.
+
+    >>> lf.layers.zero_padding3d(padding=[0, 1, 1]).apply(np.ones((1, 10, 8, 8, 3))).shape
+    (1, 10, 10, 10, 3)
+    """
 
     rank = 3
 
@@ -59,13 +73,14 @@ class Cropping(Spatial):
         self.cropping = self.pairs("cropping", cropping)
 
     def call(self, x):
+        need_known(self.name, x)
         begin, size = [0] * (self.rank + 2), [-1] * (self.rank + 2)
         for axis, (before, after) in zip(self.spatial_axes, self.cropping, strict=True):
             extent = x.shape[axis]
-            if extent is None or extent <= before + after:
+            if extent <= before + after:
                 raise ShapeError(
-                    f"{self.name}: cropping {[list(pair) for pair in self.cropping]} leaves nothing known of an input "
-                    f"of shape {text(x.shape)}. Crop less, or give the first layer a larger and complete input_shape."
+                    f"{self.name}: cropping {[list(pair) for pair in self.cropping]} leaves nothing of an input of "
+                    f"shape {text(x.shape)}. Crop less, or give larger inputs."
                 )
             begin[axis], size[axis] = before, extent - before - after
         return ops.slice_(x, begin, size)
@@ -77,6 +92,9 @@ class Cropping1D(Cropping):
     Args:
         cropping: how many at either end, or (first, last).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> lf.layers.cropping1d(cropping=[0, 2]).apply([[[1], [2], [3], [4]]]).reshape([1, 2]).print()
+    [[1., 2.]]
     """
 
     rank = 1
@@ -88,6 +106,11 @@ class Cropping2D(Cropping):
     Args:
         cropping: how many on every side, or (height, width), or ((top, bottom), (left, right)).
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> x = np.arange(9).reshape(1, 3, 3, 1)
+    >>> lf.layers.cropping2d(cropping=[[1, 0], [1, 0]]).apply(x).reshape([2, 2]).print()
+    [[4, 5],
+     [7, 8]]
     """
 
     rank = 2
@@ -97,7 +120,11 @@ class Cropping2D(Cropping):
 
 
 class Cropping3D(Cropping):
-    """[batch, depth, height, width, channels] without its edges.  Arguments as for Cropping2D, with one axis more."""
+    """[batch, depth, height, width, channels] without its edges.  Arguments as for Cropping2D, with one axis more.
+
+    >>> lf.layers.cropping3d(cropping=[0, 2, 2]).apply(np.ones((1, 10, 8, 8, 3))).shape
+    (1, 10, 4, 4, 3)
+    """
 
     rank = 3
 
@@ -121,6 +148,9 @@ class UpSampling1D(UpSampling):
     Args:
         size: how often.
         data_format: "channels_last" (the default) or "channels_first".
+
+    >>> lf.layers.up_sampling1d(size=2).apply([[[1], [2]]]).reshape([1, 4]).print()
+    [[1., 1., 2., 2.]]
     """
 
     rank = 1
@@ -134,6 +164,12 @@ class UpSampling2D(UpSampling):
         data_format: "channels_last" (the default) or "channels_first".
         interpolation: "nearest" repeats the elements; "bilinear" takes a mean of neighbours, with the first element at
             the position of the first one (as TF.js; Keras puts it half an element further).
+
+    >>> x = np.array([[0.0, 4.0]]).reshape(1, 1, 2, 1)
+    >>> lf.layers.up_sampling2d(size=[1, 2]).apply(x).reshape([4]).print()
+    [0., 0., 4., 4.]
+    >>> lf.layers.up_sampling2d(size=[1, 2], interpolation="bilinear").apply(x).reshape([4]).print()
+    [0., 2., 4., 4.]
     """
 
     rank = 2
@@ -147,7 +183,15 @@ class UpSampling2D(UpSampling):
 
 
 class UpSampling3D(UpSampling):
-    """Every element of [batch, depth, height, width, channels] repeated.  Arguments as for UpSampling1D."""
+    """Every element of [batch, depth, height, width, channels] repeated along three axes.
+
+    Args:
+        size: how often, one number or one an axis.
+        data_format: "channels_last" (the default) or "channels_first".
+
+    >>> lf.layers.up_sampling3d(size=[1, 2, 2]).apply(np.ones((1, 10, 8, 8, 3))).shape
+    (1, 10, 16, 16, 3)
+    """
 
     rank = 3
 
