@@ -100,6 +100,14 @@ def operands(
                 else ranges.declare(f"gathered{positions.serial}", table.shape[0])
             )
             return [(positions, inner), (table, (row, *index[len(inner) :]))]
+        case "rows_part":
+            return [(op.inputs[0], tuple(index))]
+        case "update_rows" | "row_sums":
+            unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+            own = 2 * op.attrs.get("count", 0)
+            return [(i, aligned(index, i.shape)) for i in op.inputs[:own]] + [
+                (i, unknown[: len(i.shape)]) for i in op.inputs[own:]
+            ]
     return []
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping, memory, recurrence, winograd_nests
+from layerflow.jit import copies, folds, grouping, memory, recurrence, rows, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
@@ -120,6 +120,8 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
     if group.kind in (*COPIES, "scatter_add"):
         return copies.write_copy(plan, kernel, lanes)
+    if group.kind == "update_rows":
+        return rows.write_rows(plan, kernel, lanes)
     if group.kind == "shards":
         return folds.write_shards(plan, kernel, lanes)
     if copies.is_transpose(plan, kernel):
@@ -316,7 +318,7 @@ def _work(plan: Schedule) -> float:
         if kernel.loop:
             total += kernel.loop.length * _work(kernel.loop.plan)
             continue
-        sizes = [_count(op) for op in group.members]
+        sizes = [_count(op) for op in (rows.updates_of(group) if group.kind == "update_rows" else group.members)]
         total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
         total += sum(sizes)
     return total

@@ -85,10 +85,11 @@ class Executable:
             if buffer.per_sample:
                 staging.append((buffer, total))
                 total += memory.size_of(buffer, self.rows, self.threads)
-        fixed = max((k.scratch[0] for k in self.plan.kernels), default=0)
-        sampled = max((k.scratch[1] for k in self.plan.kernels), default=0)
+        working = max(
+            (fixed + sampled * self.rows for fixed, sampled in (k.scratch for k in self.plan.kernels)), default=0
+        )
         local_offsets, local = memory.allocate_local(self.plan, self.rows)
-        scratch = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN
+        scratch = -(-working // ALIGN) * ALIGN
         own = scratch + local + ALIGN
         self.arena = aligned_bytes(total + own * self.threads)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)
