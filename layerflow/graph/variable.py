@@ -74,7 +74,8 @@ class Variable(symbolic.Operators):
             weak = not isinstance(initial, (np.ndarray, np.generic)) and array.dtype.kind in "iuf"
             dtype = np.float32 if weak else array.dtype
         self._storage = storage(array.shape, np.dtype(dtype))
-        self._storage[...] = array
+        if any(array.strides) or (array.size and array.flat[0] != 0):
+            self._storage[...] = array  # zeros are there already: the pages of large ones cost nothing until used
         self.name = name or f"variable_{next(_numbers)}"
         self._trainable = trainable
         self.constraint = constraint

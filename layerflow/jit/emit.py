@@ -118,9 +118,9 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
         return TILES[group.kind](plan, kernel, lanes, registers).source()
     if group.kind in winograd_nests.NESTS:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
-    if group.kind in (*COPIES, "scatter_add"):
+    if group.kind in COPIES:
         return copies.write_copy(plan, kernel, lanes)
-    if group.kind == "update_rows":
+    if group.kind in rows.NESTS:
         return rows.write_rows(plan, kernel, lanes)
     if group.kind == "shards":
         return folds.write_shards(plan, kernel, lanes)

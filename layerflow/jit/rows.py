@@ -1,4 +1,4 @@
-"""Kernels on rows of tables: the update of the rows that a batch names, and sums by row.
+"""Kernels on rows of tables: the update of the rows that a batch names, and whole tables of sums by row.
 
 An update first finds the different rows among the indices, with a hash table in the thread's own memory, and links the
 places of each; then it sums the gradient of one row after the other in their order and updates the row.  A row belongs
@@ -17,7 +17,8 @@ from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.schedule import Buffer, Kernel, Schedule
 from layerflow.jit.values import SCRATCH, TYPES, Level, Unvectorizable, Value
 
-CLASSES = 64  # rows are dealt to threads by their number modulo this
+CLASSES = 64  # pieces of the work: rows are dealt to threads by their number modulo this, tables in so many blocks
+SMALL = 1 << 14  # elements of a table that one thread sums
 AHEAD = 4  # rows between asking for a row and updating it: some hundred nanoseconds
 LINE = 64  # bytes of a cache line
 INT = 4  # bytes of the numbers in working memory
@@ -26,10 +27,10 @@ HASH, RANGE = 2654435769, 1 << 32  # 2**32 over the golden ratio (Knuth 6.4): mu
 
 
 def write_rows(plan: Schedule, kernel: Kernel, lanes: int) -> str:
-    """Source of an update of rows."""
+    """Source of an update of rows, or of a table of sums."""
     for width in (lanes, 1):
         try:
-            return RowsNest(plan, kernel, width).source()
+            return NESTS[kernel.group.kind](plan, kernel, width).source()
         except Unvectorizable:
             continue
     raise AssertionError("scalar code needs no unit strides")
@@ -185,7 +186,7 @@ class RowsNest(LoopNest):
                 self.write(f"{pad}if (e < end{at}){after}:")
                 inside = pad + INDENT
             self.write(f"{inside}where = {where}")
-            for line in _added(self.pointer(buffer), self.width, self.lanes, first):
+            for line in accumulated(("sums", "0"), (self.pointer(buffer), "where"), self.width, self.lanes, first):
                 self.write(inside + line)
 
     def _make(self, op: Op, index: tuple[Index, ...]) -> Value:
@@ -200,15 +201,69 @@ class RowsNest(LoopNest):
         return self.assign(f"load(sums, {self.position(at)}{tail})", level, True)
 
 
-def _added(source: str, width: int, lanes: int, first: bool) -> list[str]:
-    """Statements that add the row at `where` to the sums, or put it there."""
+class ScatterNest(LoopNest):
+    """Zeros, then each update row added to the row its index names, in order; a thread has a block of rows."""
+
+    def body(self) -> list[str]:
+        op = self.group.anchor
+        positions, updates = op.inputs
+        rows, size = op.attrs["rows"], static(shapes.size(op.shape))
+        self.kernel.units = units = min(CLASSES, rows) if size > SMALL else 1
+        buffers = self.plan.buffers[op], self.plan.buffers[updates]
+        out, source = map(self.pointer, buffers)
+        where = self.pointer(self.plan.buffers[positions])
+        count = " * ".join(self.extent(n) for n in positions.shape) or "1"
+        row = buffers[0].layout.per_row
+        block, kind = -(-rows // units), TYPES[op.dtype.name]
+        return [
+            f"begin = minimum(lo * {block}, {rows})",
+            f"end = minimum(hi * {block}, {rows})",
+            f"whole = (end - begin) * {row} // {self.lanes} * {self.lanes} + begin * {row}",
+            f"for e in range(begin * {row}, whole, {self.lanes}):",
+            f"{INDENT}store({out}, e, zeros({kind}))",
+            f"store({out}, whole, zeros({kind}), end * {row} - whole)",
+            f"for n in range({count}):",
+            f"{INDENT}row = minimum(maximum(cast({where}[{self._place(positions)}], i64), 0), {rows - 1})",
+            f"{INDENT}if (row >= begin) & (row < end):",
+            *(INDENT * 2 + line for line in self._added(out, source, buffers, len(positions.shape))),
+        ]
+
+    def _place(self, positions: Op) -> str:
+        return place(self.plan.buffers[positions], positions.shape, "n")
+
+    def _added(self, out: str, source: str, buffers: tuple[Buffer, Buffer], lead: int) -> list[str]:
+        """Statements that add update n to the row."""
+        target, updates = buffers
+        shape = self.group.anchor.shape[1:]
+        middle = static(shapes.size(shape[:-1]))
+        lines = [
+            f"to = row * {target.layout.per_row}",
+            f"where = {place(updates, updates.layout.shape[:lead], 'n')}",
+        ]
+        if not shape:
+            return [*lines, f"{out}[to] = {out}[to] + {source}[where]"]
+        added = accumulated((out, "to"), (source, "where"), static(shape[-1]), self.lanes)
+        if middle == 1:
+            return lines + added
+        steps = [f"to = to + {target.layout.strides[-2]}", f"where = where + {updates.layout.strides[-2]}"]
+        return [*lines, f"for m in range({middle}):", *(INDENT + line for line in [*added, *steps])]
+
+
+def accumulated(
+    target: tuple[str, str], source: tuple[str, str], width: int, lanes: int, first: bool = False
+) -> list[str]:
+    """Statements that add `width` elements to others, or put them there; both are (pointer, offset)."""
+    (out, to), (given, where) = target, source
     whole = width // lanes * lanes
     lines: list[str] = []
     pieces = [(f"for c in range(0, {whole}, {lanes}):", "c", "")] if whole else []
     if width - whole:
         pieces.append(("", str(whole), f", {width - whole}"))
     for loop, at, tail in pieces:
-        value = f"load({source}, where + {at}{tail})"
-        value = value if first else f"load(sums, {at}{tail}) + {value}"
-        lines += [*([loop] if loop else []), f"{INDENT if loop else ''}store(sums, {at}, {value}{tail})"]
+        value = f"load({given}, {where} + {at}{tail})"
+        value = value if first else f"load({out}, {to} + {at}{tail}) + {value}"
+        lines += [*([loop] if loop else []), f"{INDENT if loop else ''}store({out}, {to} + {at}, {value}{tail})"]
     return lines
+
+
+NESTS: dict[str, type[LoopNest]] = {"update_rows": RowsNest, "scatter_add": ScatterNest}

@@ -273,7 +273,7 @@ class Optimizer(registry.Configurable):
                 first[AVERAGE] = variable.numpy()
             kept = self._slots[variable] = {
                 name: Variable(
-                    np.full(variable.shape, value) if isinstance(value, numbers.Real) else value,
+                    np.broadcast_to(float(value), variable.shape) if isinstance(value, numbers.Real) else value,
                     False,
                     f"{variable.name}/{name}",
                     variable.dtype,
