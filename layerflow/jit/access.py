@@ -103,12 +103,16 @@ def operands(
         case "rows_part":
             return [(op.inputs[0], tuple(index))]
         case "update_rows" | "row_sums":
-            unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
-            own = 2 * op.attrs.get("count", 0)
-            return [(i, aligned(index, i.shape)) for i in op.inputs[:own]] + [
-                (i, unknown[: len(i.shape)]) for i in op.inputs[own:]
-            ]
+            return _of_rows(op, index, ranges)
     return []
+
+
+def _of_rows(op: Op, index: Sequence[Index], ranges: Ranges) -> list[tuple[Op, IndexTuple]]:
+    """Values and tables are read at the element itself, what is summed anywhere."""
+    anywhere = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+    own = 2 * op.attrs.get("count", 0)
+    here = [(i, aligned(index, i.shape)) for i in op.inputs[:own]]
+    return [*here, *((i, anywhere[: len(i.shape)]) for i in op.inputs[own:])]
 
 
 def inline_references(

@@ -18,7 +18,6 @@ from layerflow.jit.sparse import computed_by_rows
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
-WITH_PARTS, PARTS = ("loop", "update_rows"), ("loop_part", "rows_part")  # ops of several results, and these
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
@@ -259,13 +258,8 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
-        if (
-            group.kind in WITH_PARTS
-            or op.primitive.kind is Kind.LOOP
-            or op.name in WITH_PARTS
-            or op.name == "rows_part"
-        ):
-            return op.name in ("loop_part", "rows_part") and op.inputs[0] is group.anchor
+        if group.kind in WITH_PARTS or op.name in (*WITH_PARTS, *PARTS):
+            return op.name in PARTS and op.inputs[0] is group.anchor
         if group.kind == "winograd_gradients":
             # Both gradients of a convolution are made from one transform of the outputs' gradient.
             first = group.anchor

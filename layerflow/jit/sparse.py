@@ -16,6 +16,7 @@ import numpy as np
 from layerflow.graph import ops
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops import rows
+from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import LITERAL, Kind, Op, SymbolicTensor, layer_scope
 from layerflow.jit.images import rebuilt
 
@@ -167,7 +168,7 @@ class _Family:
         assert total is not None
         assert pairs is not None
         with layer_scope(self.sums[0].layer):
-            memo = {total: rows.row_sums(pairs, total.shape[0])}
+            memo = {total: rows.row_sums(pairs, static(total.shape[0]))}
             for op in self.tree:
                 if op in memo:
                     continue

@@ -343,7 +343,7 @@ def test_scatter_add_of_any_rank_and_size():
         updates = rng.standard_normal((6, 512, *tail)).astype(np.float32)
         symbols = [placeholder((None, 512), np.int32), placeholder((None, 512, *tail))]
         with tracing() as record:
-            graph = record.graph(symbols, [ops.scatter_add(*symbols, 1000)])
+            graph = record.graph(symbols, [ops.scatter_add(symbols[0], symbols[1], 1000)])
         assert symbols[0].op.shape[0] == Dim()
         (got,) = program(graph).run_batches([at, updates], {}, 6)
         expected = np.zeros((1000, *tail))

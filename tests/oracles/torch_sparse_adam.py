@@ -6,12 +6,13 @@ Numbers of rows repeat, and rows that come early are left alone later.
 from pathlib import Path
 
 import numpy as np
-import torch
 
 RATE, STEPS, ROWS, WIDTH, BATCH = 0.05, 6, 9, 5, (3, 4)
 
 
 def main() -> None:
+    import torch  # type: ignore[import-not-found]
+
     rng = np.random.default_rng(0)
     start = rng.standard_normal((ROWS, WIDTH)).astype(np.float32)
     indices = [rng.integers(0, 3 + step, BATCH).astype(np.int32) for step in range(STEPS)]
