@@ -100,9 +100,7 @@ def operands(
                 else ranges.declare(f"gathered{positions.serial}", table.shape[0])
             )
             return [(positions, inner), (table, (row, *index[len(inner) :]))]
-        case "rows_part":
-            return [(op.inputs[0], tuple(index))]
-        case "update_rows" | "row_sums":
+        case "update_rows" | "rows_part" | "row_sums":
             return _of_rows(op, index, ranges)
     return []
 
@@ -110,7 +108,7 @@ def operands(
 def _of_rows(op: Op, index: Sequence[Index], ranges: Ranges) -> list[tuple[Op, IndexTuple]]:
     """Values and tables are read at the element itself, what is summed anywhere."""
     anywhere = tuple(ranges.declare(f"s{k}", None) for k in range(8))
-    own = 2 * op.attrs.get("count", 0)
+    own = 1 if op.name == "rows_part" else 2 * op.attrs.get("count", 0)
     here = [(i, aligned(index, i.shape)) for i in op.inputs[:own]]
     return [*here, *((i, anywhere[: len(i.shape)]) for i in op.inputs[own:])]
 

@@ -18,6 +18,7 @@ from layerflow.jit.sparse import computed_by_rows
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
+WITH_PARTS, PARTS = ("loop", "update_rows"), ("loop_part", "rows_part")  # ops of several results, and these
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
