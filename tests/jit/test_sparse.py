@@ -80,11 +80,11 @@ LOSSES = (one, masked, projected, shared, beyond)
 class Setting:
     """A table [ROWS, width] and a matrix, the step that trains them, and batches of indices with many repeats."""
 
-    def __init__(self, make, loss=summed, width=20, steps=7, regularizer=None, constraint=None):
+    def __init__(self, make, loss=summed, width=20, steps=7, regularizer=None, constraint=None, dtype=np.float32):
         rng = np.random.default_rng(0)
-        table = (rng.standard_normal((ROWS, width)) * 0.3).astype(np.float32)
+        table = (rng.standard_normal((ROWS, width)) * 0.3).astype(dtype)
         self.table = lf.Variable(table, name="table", constraint=constraint)
-        self.dense = lf.variable((rng.standard_normal((width, 3)) * 0.1).astype(np.float32), name="dense")
+        self.dense = lf.variable((rng.standard_normal((width, 3)) * 0.1).astype(dtype), name="dense")
         self.optimizer = make()
         symbols = [placeholder((None,), np.int32, "i"), placeholder((None, steps), np.int32, "j")]
         with tracing() as record:
@@ -172,6 +172,19 @@ def test_old_rows_are_read_before_they_are_overwritten():
 def test_widths_and_lengths(name, width, steps):
     """Also those whose rows are padded in memory: 512 features, 512 steps."""
     setting = Setting({**SPARSE, **DENSE}[name], width=width, steps=steps)
+    assert_compiled_is_interpreted(setting)
+
+
+class LazyNadam(optimizers.Nadam):
+    """One that also keeps a number for all weights."""
+
+    LAZY = True
+
+
+@pytest.mark.parametrize("make", [SPARSE["adagrad"], lambda: LazyNadam(0.01)], ids=["Adagrad", "LazyNadam"])
+def test_double_precision_and_optimizers_of_ones_own(make):
+    setting = Setting(make, dtype=np.float64)
+    assert "update_rows" in kinds(setting.graph)
     assert_compiled_is_interpreted(setting)
 
 
