@@ -80,7 +80,7 @@ LOSSES = (one, masked, projected, shared, beyond)
 class Setting:
     """A table [ROWS, width] and a matrix, the step that trains them, and batches of indices with many repeats."""
 
-    def __init__(self, make, loss=summed, width=20, steps=7, regularizer=None, constraint=None, dtype=np.float32):
+    def __init__(self, make, loss=summed, width=20, steps=7, regularizer=None, constraint=None, dtype="float32"):
         rng = np.random.default_rng(0)
         table = (rng.standard_normal((ROWS, width)) * 0.3).astype(dtype)
         self.table = lf.Variable(table, name="table", constraint=constraint)
@@ -183,7 +183,7 @@ class LazyNadam(optimizers.Nadam):
 
 @pytest.mark.parametrize("make", [SPARSE["adagrad"], lambda: LazyNadam(0.01)], ids=["Adagrad", "LazyNadam"])
 def test_double_precision_and_optimizers_of_ones_own(make):
-    setting = Setting(make, dtype=np.float64)
+    setting = Setting(make, dtype="float64")
     assert "update_rows" in kinds(setting.graph)
     assert_compiled_is_interpreted(setting)
 
