@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph.ops import random
 
 INITIALIZERS = registry.Names("initializer")
+PIECE = 1 << 16  # elements drawn at a time
 # Standard deviation of a unit normal cut at two deviations.
 TRUNCATED_DEVIATION = 0.87962566103423978
 
@@ -25,11 +26,18 @@ class Initializer(registry.Configurable):
     """
 
     seed: int | None = None
+    APART: ClassVar[bool] = False  # elements are drawn one after another, each for itself
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
         rng = random.generator() if self.seed is None else np.random.default_rng(self.seed)
-        values = self.values(tuple(int(n) for n in shape), rng)
-        return np.asarray(values, np.dtype(dtype or config.floatx()))
+        shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype or config.floatx())
+        if not self.APART:
+            return np.asarray(self.values(shape, rng), dtype)
+        out = np.empty(math.prod(shape), dtype)
+        for at in range(0, out.size, PIECE):  # numbers are drawn in double precision: not all of them at a time
+            part = out[at : at + PIECE]
+            part[...] = self.values(part.shape, rng)
+        return out.reshape(shape)
 
     def values(self, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define values(shape, rng).")
@@ -70,6 +78,8 @@ class Constant(Initializer):
 class RandomUniform(Initializer):
     """Uniform in [minval, maxval)."""
 
+    APART: ClassVar[bool] = True
+
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None):
         self.minval, self.maxval, self.seed = minval, maxval, seed
 
@@ -80,6 +90,8 @@ class RandomUniform(Initializer):
 @_known("normal")
 class RandomNormal(Initializer):
     """Normal with this mean and standard deviation."""
+
+    APART: ClassVar[bool] = True
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None):
         self.mean, self.stddev, self.seed = mean, stddev, seed

@@ -38,7 +38,9 @@ def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     pitch = (shape[-1] if shape else 1) + pad
     rows = int(np.prod(shape[:-1])) if shape else 1
     spare = VECTOR_BYTES // dtype.itemsize
-    flat = np.zeros(rows * pitch + 2 * spare, dtype)
+    # Of NumPy's arrays only those that do not begin as zeros lie in large pages, which cost less to get and to look up.
+    flat = np.empty(rows * pitch + 2 * spare, dtype)
+    flat.fill(0)
     skip = (-flat.ctypes.data % VECTOR_BYTES) // dtype.itemsize
     block = flat[skip : skip + rows * pitch]
     if not shape:
@@ -75,7 +77,8 @@ class Variable(symbolic.Operators):
             weak = not isinstance(initial, (np.ndarray, np.generic)) and array.dtype.kind in "iuf"
             dtype = np.float32 if weak else array.dtype
         self._storage = storage(array.shape, np.dtype(dtype))
-        self._storage[...] = array
+        if any(array.strides) or (array.size and array.flat[0] != 0):
+            self._storage[...] = array  # zeros are there already
         self.name = name or f"variable_{next(_numbers)}"
         self._trainable = trainable
         self.constraint = constraint

@@ -101,12 +101,22 @@ def operands(
                 else ranges.declare(f"gathered{positions.serial}", table.shape[0])
             )
             return [(positions, inner), (table, (row, *index[len(inner) :]))]
+        case "update_rows" | "rows_part" | "row_sums":
+            return _of_rows(op, index, ranges)
     return []
 
 
 def _beginning(begin: int, extent: Extent) -> Index:
     """Where a slice begins; a negative number counts from an end that is known only at run time."""
     return ix.number(begin) if begin >= 0 else ix.add(ix.number(extent), ix.number(begin))
+
+
+def _of_rows(op: Op, index: Sequence[Index], ranges: Ranges) -> list[tuple[Op, IndexTuple]]:
+    """Values and tables are read at the element itself, what is summed anywhere."""
+    anywhere = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+    own = 1 if op.name == "rows_part" else 2 * op.attrs.get("count", 0)
+    here = [(i, aligned(index, i.shape)) for i in op.inputs[:own]]
+    return [*here, *((i, anywhere[: len(i.shape)]) for i in op.inputs[own:])]
 
 
 def inline_references(

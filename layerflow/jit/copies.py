@@ -1,8 +1,6 @@
-"""Kernels that carry elements: concatenation, padding, transposition, scatter-add, and the gathering of a batch."""
+"""Kernels that carry elements: concatenation, padding, transposition, and the gathering of a batch."""
 
 from __future__ import annotations
-
-import math
 
 from layerflow.graph.shapes import Dim, Extent, code, divide, size, static
 from layerflow.graph.symbolic import Op
@@ -15,11 +13,10 @@ from layerflow.jit.values import FIRST, ORDER, TYPES, Unvectorizable
 
 
 def write_copy(plan: Schedule, kernel: Kernel, lanes: int) -> str:
-    """Source of a concatenate, pad or scatter kernel."""
+    """Source of a concatenate, pad or overlap_add kernel."""
     make = {
         "concatenate": ConcatenateNest,
         "pad": PadNest,
-        "scatter_add": ScatterNest,
         "overlap_add": OverlapNest,
     }[kernel.group.kind]
     for width in (lanes, 1):
@@ -114,31 +111,6 @@ class PadNest(_CopyNest):
         if op is self.anchor:
             return self.assign(f"{TYPES[op.dtype.name]}({self.anchor.attrs['value']!r})", 0, False)
         return super().value(op, index)
-
-
-class ScatterNest(LoopNest):
-    """Zeros, then each update row added to the row its index names, in order: the same sum whatever the threads."""
-
-    def body(self) -> list[str]:
-        positions, updates = self.group.anchor.inputs
-        self.kernel.units = 1
-        rows = self.group.anchor.attrs["rows"]
-        size = math.prod(map(static, self.group.domain[1:]))
-        out = self.pointer(self.plan.buffers[self.group.anchor])
-        where, what = (self.pointer(self.plan.buffers[x]) for x in (positions, updates))
-        count = "1"
-        for extent in positions.shape:
-            count = f"{count} * {self.extent(extent)}"
-        kind = TYPES[self.group.anchor.dtype.name]
-        lines = [
-            f"for e in range({rows * size}):",
-            f"{INDENT}{out}[e] = {kind}(0)",
-            f"for e in range({count}):",
-            f"{INDENT}row = minimum(maximum(cast({where}[e], i64), 0), {rows - 1})",
-            f"{INDENT}for j in range({size}):",
-            f"{INDENT * 2}{out}[row * {size} + j] = {out}[row * {size} + j] + {what}[e * {size} + j]",
-        ]
-        return ["if hi > lo:", *(INDENT + line for line in lines)]
 
 
 def is_transpose(plan: Schedule, kernel: Kernel) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from layerflow.graph import shapes
 from layerflow.graph.shapes import code
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping, memory, recurrence, winograd_nests
+from layerflow.jit import copies, folds, grouping, memory, recurrence, rows, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
@@ -145,8 +145,10 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
         return f"{GemmNest(plan, kernel, lanes, registers).pack_source()}\n{text}" if kernel.packed else text
     if group.kind in winograd_nests.NESTS:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
-    if group.kind in (*COPIES, "scatter_add"):
+    if group.kind in COPIES:
         return copies.write_copy(plan, kernel, lanes)
+    if group.kind in rows.NESTS:
+        return rows.write_rows(plan, kernel, lanes)
     if group.kind == "shards":
         return folds.write_shards(plan, kernel, lanes)
     if copies.is_transpose(plan, kernel):
@@ -345,7 +347,7 @@ def _work(plan: Schedule) -> float:
         if kernel.loop:
             total += shapes.typical(kernel.loop.length) * _work(kernel.loop.plan)
             continue
-        sizes = [_count(op) for op in group.members]
+        sizes = [_count(op) for op in (rows.updates_of(group) if group.kind == "update_rows" else group.members)]
         total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
         total += sum(sizes)
     return total

@@ -103,10 +103,12 @@ class Executable:
             if buffer.per_sample:
                 staging.append((buffer, total))
                 total += memory.size_of(buffer, self.rows, self.threads, self.largest)
-        fixed = max((k.scratch[0] for k in self.plan.kernels), default=0)
-        sampled = max((valued(k.scratch[1], self.largest) for k in self.plan.kernels), default=0)
+        needs = [
+            fixed + valued(sampled, self.largest) * self.rows
+            for fixed, sampled in (k.scratch for k in self.plan.kernels)
+        ]
         local_offsets, local = memory.allocate_local(self.plan, self.rows, self.largest)
-        scratch = -(-max(fixed, sampled * self.rows) // ALIGN) * ALIGN
+        scratch = -(-max(needs, default=0) // ALIGN) * ALIGN
         own = scratch + local + ALIGN
         self.arena = aligned_bytes(total + own * self.threads)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)

@@ -13,10 +13,12 @@ from layerflow.jit import access, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
+from layerflow.jit.sparse import computed_by_rows
 
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
+WITH_PARTS, PARTS = ("loop", "update_rows"), ("loop_part", "rows_part")  # ops of several results, and these
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
@@ -86,6 +88,7 @@ class _Fusion:
             if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in (
                 *COPIES,
                 "scatter_add",
+                "update_rows",
                 "keep",
                 "winograd_fold",
             ):
@@ -96,8 +99,9 @@ class _Fusion:
                 found.update(i for x in op.inputs for i in self._unless_leaf(rows_of(x)))
             if op.name == "gather":
                 found.update(self._unless_leaf(op.inputs[0]))
-            if op.name == "scatter_add":
+            if op.name in ("scatter_add", "row_sums"):
                 found.update(i for x in op.inputs for i in self._unless_leaf(x))
+        by_rows = computed_by_rows(self.graph)
         for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
@@ -107,6 +111,7 @@ class _Fusion:
             elif (
                 op.primitive.kind is Kind.MAP
                 and op not in found
+                and op not in by_rows
                 and len(self.users[op]) > 1
                 and (self._finishes_product(op, found) or not self._is_cheap(op, found))
             ):
@@ -255,8 +260,8 @@ class _Fusion:
         return None
 
     def _fits(self, op: Op, group: Group) -> bool:
-        if group.kind == "loop" or op.primitive.kind is Kind.LOOP:
-            return op.name == "loop_part" and op.inputs[0] is group.anchor
+        if group.kind in WITH_PARTS or op.name in (*WITH_PARTS, *PARTS):
+            return op.name in PARTS and op.inputs[0] is group.anchor
         if group.kind == "winograd_gradients":
             # Both gradients of a convolution are made from one transform of the outputs' gradient.
             first = group.anchor
@@ -373,7 +378,7 @@ def _new_group(op: Op) -> Group:
         if axis == len(x.shape) - 1:
             return Group("row", op, op.shape, inner=x.shape[-1], members=[op])
         return Group("column", op, op.shape, members=[op])
-    if op.name in (*COPIES, "scatter_add", "winograd_fold"):
+    if op.name in (*COPIES, "scatter_add", "update_rows", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
 

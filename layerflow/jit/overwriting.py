@@ -33,6 +33,10 @@ def after_readers(needs: Needs, updates: Mapping[Op, Op], readers: Mapping[Op, I
             simple = reader not in late and reader not in updates
             if reader is not value and (simple or not _needs(found, reader, value)):
                 found[value].add(reader)
+    for value in updates:
+        if value.name == "rows_part":  # all parts are stored where the first is
+            whole = value.inputs[0]
+            found[whole] |= {s for s in found[value] if not _needs(found, s, whole)}
     return found
 
 

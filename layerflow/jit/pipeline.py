@@ -26,12 +26,14 @@ from layerflow.jit.overwriting import Overwritten, read_copies
 from layerflow.jit.recompute import recompute
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
+from layerflow.jit.sparse import sparse_updates
 from layerflow.jit.winograd_pass import winograd
 
 # Graph to graph, in this order; each is pure and checked when LAYERFLOW_DEBUG=1.
 GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("prepare_loops", prepare_loops),
     ("simplify", simplify),
+    ("sparse_updates", sparse_updates),
     ("untranspose", untranspose),
     ("fold_scales", fold_scales),
     ("winograd", winograd),

@@ -11,10 +11,12 @@ from typing import Any
 from layerflow import registry
 from layerflow.errors import ArgumentError
 from layerflow.optimizers import schedules
-from layerflow.optimizers.adaptive import Adafactor, Adam, Adamax, AdamW, Lamb, Nadam
+from layerflow.optimizers.adaptive import Adafactor, Adam, Adamax, AdamW, Lamb, LazyAdam, Nadam
 from layerflow.optimizers.base import Optimizer, decayed
 from layerflow.optimizers.descent import OPTIMIZERS, SGD, Adadelta, Adagrad, Ftrl, Lion, RMSprop
 from layerflow.optimizers.muon import Muon
+
+SparseAdam = LazyAdam  # PyTorch's name
 
 __all__ = [
     "OPTIMIZERS",
@@ -27,11 +29,13 @@ __all__ = [
     "Adamax",
     "Ftrl",
     "Lamb",
+    "LazyAdam",
     "Lion",
     "Muon",
     "Nadam",
     "Optimizer",
     "RMSprop",
+    "SparseAdam",
     "decayed",
     "deserialize",
     "get",

@@ -70,6 +70,19 @@ class Adam(_Moments):
         return param - rate * new["m"] / (ops.sqrt(spread) + self.epsilon), new
 
 
+@OPTIMIZERS.register("SparseAdam")
+class LazyAdam(Adam):
+    """Adam that leaves alone the rows of embeddings which a batch does not name: neither weights nor m and v change.
+
+    A step then costs what the named rows cost, however large the vocabulary; rare words are not carried on by old
+    momentum.  It is the formula of torch.optim.SparseAdam and of TensorFlow Addons' LazyAdam: t counts all steps, also
+    those without the row.  Weights that are not gathered by index follow Adam.  So do all rows of a table that is also
+    used as a matrix or has a regularizer: its gradient names all rows.
+    """
+
+    LAZY: ClassVar[bool] = True
+
+
 @OPTIMIZERS.register()
 class AdamW(Adam):
     """Adam with weight decay (Loshchilov and Hutter 2017): each update first takes weight_decay lr w off the weight.

@@ -49,6 +49,7 @@ class Optimizer(registry.Configurable):
     BASE_ARGUMENTS: ClassVar[Mapping[str, str]] = {registry.fold(name): name for name in common.DEFAULTS}
     SLOTS: ClassVar[Mapping[str, float]] = {}
     SHARED: ClassVar[Mapping[str, float]] = {}  # scalars kept once, not per weight; `update` finds them among the slots
+    LAZY: ClassVar[bool] = False  # rows of a table that the batch does not name keep their weights and slots
     API: ClassVar[str] = "keras"  # whose formulas; tells optimizers of the same name apart in files
 
     name: str
@@ -272,7 +273,7 @@ class Optimizer(registry.Configurable):
                 first[AVERAGE] = variable.numpy()
             kept = self._slots[variable] = {
                 name: Variable(
-                    np.full(variable.shape, value) if isinstance(value, numbers.Real) else value,
+                    np.broadcast_to(float(value), variable.shape) if isinstance(value, numbers.Real) else value,
                     False,
                     f"{variable.name}/{name}",
                     variable.dtype,

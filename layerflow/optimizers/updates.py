@@ -7,7 +7,8 @@ from typing import Any
 
 from layerflow.errors import ArgumentError
 from layerflow.graph import ops
-from layerflow.graph.symbolic import SymbolicTensor
+from layerflow.graph.ops.rows import named_by, named_rows
+from layerflow.graph.symbolic import INPUT, SymbolicTensor
 from layerflow.graph.variable import Variable
 
 # Names of the slots that belong to the common settings, not to the optimizer's formula.
@@ -29,6 +30,7 @@ def updates(optimizer: Any, pairs: Pairs, batch: Any, rate: Any) -> dict[Variabl
         rate: float scalar, the learning rate if no schedule gives it.
     """
     new: dict[Variable, Any] = {}
+    fresh, totals = dict(pairs), {}
     if optimizer.schedule is not None:
         rate = optimizer.schedule(batch - 1.0)
     due, step = None, batch
@@ -37,8 +39,12 @@ def updates(optimizer: Any, pairs: Pairs, batch: Any, rate: Any) -> dict[Variabl
         due = ops.equal(ops.mod(batch, float(every)), 0.0)
         step = ops.floor((batch - 1.0) / float(every)) + 1.0
         pairs = _accumulate(optimizer, pairs, due, new)
+        totals = dict(pairs)
     for variable, gradient in _clipped(optimizer, pairs):
         weight, slots = _stepped(optimizer, variable, gradient, step, rate)
+        if optimizer.LAZY:
+            named = _named_rows(variable, fresh[variable], totals.get(variable))
+            weight, slots = _in_named_rows(variable, weight, slots, named)
         if due is not None:
             weight = ops.where(due, weight, _symbol(variable))
             slots = {kept: ops.where(due, value, _symbol(kept)) for kept, value in slots.items()}
@@ -102,6 +108,36 @@ def _stepped(
             "every array it keeps in SLOTS."
         )
     return weight, {kept[name]: ops.cast(value, kept[name].dtype) for name, value in changed.items()}
+
+
+def _named_rows(variable: Variable, gradient: Any, total: Any) -> Any:
+    """Which rows of a weight a gradient names: bool [rows, 1, ..]; None for all.
+
+    A sum over several batches, and an array from outside, do not say what was named: rows of zeros were not.
+
+    Args:
+        gradient: of this batch.
+        total: the sum over batches, if gradients are accumulated.
+    """
+    rank, indices = len(variable.shape), named_by(gradient)
+    if indices is not None and total is None:
+        return named_rows(indices, variable.shape[0], rank)
+    if rank < 2 or (indices is None and gradient.op.primitive is not INPUT):
+        return None
+    return ops.any(ops.not_equal(gradient if total is None else total, 0.0), tuple(range(1, rank)), keepdims=True)
+
+
+def _in_named_rows(
+    variable: Variable, weight: Any, slots: dict[Variable, Any], named: Any
+) -> tuple[Any, dict[Variable, Any]]:
+    """New values in the named rows, the old ones in the others."""
+    if named is None:
+        return weight, slots
+    changed = {
+        kept: ops.where(named, value, _symbol(kept)) if kept.shape == variable.shape else value
+        for kept, value in slots.items()
+    }
+    return ops.where(named, weight, _symbol(variable)), changed
 
 
 def _average(optimizer: Any, variable: Variable, weight: Any, step: Any, new: dict[Variable, Any]) -> None:

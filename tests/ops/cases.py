@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.graph import ops
-from layerflow.graph.ops import convolution, indexing, movement
+from layerflow.graph.ops import convolution, indexing, movement, rows
 from layerflow.graph.ops import elementwise as e
 from layerflow.graph.ops import random as rnd
 from layerflow.graph.ops import windows as win
@@ -205,4 +205,5 @@ CASES = [
     case("gather", lambda a: ops.gather(a, np.array([2, 0, 2, 1], np.int32)), A),
     case("gather", lambda a: ops.gather(a, np.array([4, 0], np.int32), axis=1), A, note="axis 1"),
     case("scatter_add", lambda a: ops.scatter_add(np.array([1, 1, 0], np.int32), a, 4), A),
+    case("named_rows", lambda a: rows.named_rows([ops.cast(ops.abs(a), "int32")], 4, 2), A, gradient=False),
 ]
