@@ -202,6 +202,12 @@ class Layer(Weighted):
                     f"{self.name}: its input {x!r} was not made by a layer. Use layers for it (lf.layers.add, ...), "
                     "or do the computation in `call` of a layer of your own."
                 )
+        for argument, value in kwargs.items():
+            if isinstance(value, SymbolicTensor):
+                raise ArgumentError(
+                    f"{self.name}: {argument} is a symbol, but only the inputs of a layer in a model may be. Give "
+                    f"{argument} as an array, or call the layer within `call` of a layer of your own that takes both."
+                )
         shapes = [tuple(x.shape) for x in inputs]
         self._prepare(shapes)
         outputs, _ = self._trace(inputs, kwargs)

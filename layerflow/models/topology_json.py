@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from layerflow import registry
 from layerflow.errors import LayerflowError, LoadError, SaveError
 from layerflow.layers.base import Layer, single
@@ -68,7 +70,7 @@ def graph_config(model: Any) -> dict[str, Any]:
 
     layers = []
     for layer in model.layers:
-        calls = [[[*reference(o), _plain(node.kwargs)] for o in node.origins] for node in _calls(layer, within)]
+        calls = [[[*reference(o), _stored(layer, node.kwargs)] for o in node.origins] for node in _calls(layer, within)]
         layers.append({"name": layer.name, **layer_entry(layer), "inbound_nodes": calls})
     return {
         "name": model.name,
@@ -78,8 +80,31 @@ def graph_config(model: Any) -> dict[str, Any]:
     }
 
 
-def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in kwargs.items() if isinstance(v, (bool, int, float, str))}
+def _stored(layer: Layer, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call as a file holds them: numbers, texts, and arrays as nested lists.
+
+    Raises:
+        SaveError: something else, such as another symbol.
+    """
+    stored: dict[str, Any] = {}
+    for name, value in kwargs.items():
+        if isinstance(value, (np.ndarray, np.generic, list, tuple)):
+            value = np.asarray(value)
+            stored[name] = value.tolist() if value.dtype.kind in "biuf" else None
+        elif isinstance(value, (bool, int, float, str)):
+            stored[name] = value
+        if value is not None and stored.get(name) is None:
+            raise SaveError(
+                f"layer {layer.name!r} is called with {name}={type(value).__name__}, which has no serialized form. "
+                f"Give {name} as an array, or make it inside of a layer of your own."
+            )
+    return stored
+
+
+def _given(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call from a file."""
+    known = {k: v for k, v in kwargs.items() if isinstance(v, (bool, int, float, str, list))}
+    return {k: np.asarray(v) if isinstance(v, list) else v for k, v in known.items()}
 
 
 def graph_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +143,7 @@ def _call_all(layers: Mapping[str, Layer], waiting: Mapping[str, list[Any]]) -> 
             while calls and all(_exists(layers, r) for r in _listed(calls[0])):
                 references = _listed(calls.pop(0))
                 kwargs = references[0][3] if len(references[0]) > 3 and isinstance(references[0][3], Mapping) else {}
-                layers[name].apply(single([_tensor(layers, r) for r in references]), **_plain(kwargs))
+                layers[name].apply(single([_tensor(layers, r) for r in references]), **_given(kwargs))
                 progress = True
     stuck = [name for name, calls in waiting.items() if calls]
     if stuck:

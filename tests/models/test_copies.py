@@ -157,3 +157,24 @@ def test_what_was_disposed_of_is_not_copied():
     model.dispose()
     with pytest.raises(ModelError, match="disposed"):
         copy.deepcopy(model).predict(X)
+
+
+def test_arrays_that_a_layer_was_called_with_are_kept(tmp_path):
+    """An attention mask is part of the model: copies, clones and files have it too."""
+    x = lf.input(shape=[5, 8])
+    attention = lf.layers.multi_head_attention(num_heads=2, key_dim=4)
+    model = lf.model(inputs=x, outputs=attention.apply(x, x, attention_mask=np.tri(5, dtype=bool)[None]))
+    given = np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
+    expected = model.predict(given)
+    assert not np.allclose(expected, attention.apply(given, given))  # the mask matters
+    clone = lf.clone_model(model)
+    clone.set_weights(model.get_weights())
+    model.save(tmp_path)
+    for other in (clone, copy.deepcopy(model), lf.load_layers_model(tmp_path)):
+        np.testing.assert_array_equal(other.predict(given), expected)
+
+
+def test_a_symbol_is_no_argument_of_a_call():
+    x, mask = lf.input(shape=[5, 8]), lf.input(shape=[5, 5])
+    with pytest.raises(ArgumentError, match=r"attention_mask is a symbol.*as an array"):
+        lf.layers.multi_head_attention(num_heads=2, key_dim=4, name="mine").apply(x, x, attention_mask=mask)
