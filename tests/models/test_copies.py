@@ -8,7 +8,7 @@ import pytest
 
 import layerflow as lf
 from layerflow import layers as L
-from layerflow.errors import ModelError
+from layerflow.errors import ArgumentError, ModelError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 5, 3)).astype(np.float32)
