@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import ArgumentError
 from layerflow.graph import shapes
-from layerflow.models.step import Step
+from layerflow.models.step import Step, signature_of
 
 STAGES = ("layers", "graph", "grad", "simplified", "fused", "schedule", "memory", "source", "llvm", "asm")
 SAMPLES = 32  # batch size of the memory plan shown
@@ -44,11 +44,16 @@ def dump(model: Any, stage: str, mode: str = "train", kernel: str | None = None)
         if mode != "predict"
         else []
     )
-    if stage == "graph":
-        return Step(model, "test" if mode == "train" else mode).graph(arrays, labels).text()
-    if stage == "grad":
-        return step.graph(arrays, labels, grad_only=mode == "train").text()
-    return _compiled(step.graph(arrays, labels), stage, kernel)
+
+    def text(signature: Any) -> str:
+        if stage == "graph":
+            forward = Step(model, "test" if mode == "train" else mode)
+            return forward.graph(arrays, labels, signature=signature).text()
+        if stage == "grad":
+            return step.graph(arrays, labels, grad_only=mode == "train", signature=signature).text()
+        return _compiled(step.graph(arrays, labels, signature=signature), stage, kernel)
+
+    return step.lengths.widest(signature_of(arrays, labels), text)
 
 
 def _label_shape(model: Any, at: int) -> tuple[int | None, ...]:

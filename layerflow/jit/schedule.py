@@ -261,11 +261,11 @@ def member_reads(
     if group.kind == "loop":
         if member is not group.anchor:
             return []
-        unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
-        lead = [variables[:1] if access.batch_of(x.shape) is not None else unknown[:1] for x in member.inputs]
-        return [
-            p for x, at in zip(member.inputs, lead, strict=True) for p in expand(x, (*at, *unknown[1:])[: len(x.shape)])
-        ]
+        found: list[tuple[Op, tuple[Index, ...]]] = []
+        for at, x in enumerate(member.inputs):
+            index = tuple(ranges.declare(f"s{at}_{k}", n) for k, n in enumerate(x.shape))
+            found += expand(x, (variables[0], *index[1:]) if access.batch_of(x.shape) is not None else index)
+        return found
     if member.primitive.kind is Kind.CONTRACT:
         found = contraction(member, variables, ranges)
         return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]

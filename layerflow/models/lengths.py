@@ -7,12 +7,13 @@ layer or the compiler has to know an extent, the program is compiled for the num
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from layerflow.errors import LayerflowError
 from layerflow.graph.shapes import Dim, Extent, Shape
 
+T = TypeVar("T")
 Described = tuple[tuple[Shape, str], ...]
 
 
@@ -30,12 +31,14 @@ class OpenLengths:
         if not self.any or (wide := self._opened(signature)) == signature:
             return None
         if wide not in self.programs:
-            try:
-                self.programs[wide] = step.compile(wide, xs, ys, ws)
-            except (LayerflowError, TypeError):
-                # Something needs the numbers.  If it is an error of the user's, it shows again with them.
-                self.programs[wide] = None
+            self.programs[wide] = _tried(lambda: step.compile(wide, xs, ys, ws))
         return self.programs[wide]
+
+    def widest(self, signature: Any, make: Callable[[Any], T]) -> T:
+        """What `make` gives for the signature with open extents, or for this one if they must be known."""
+        wide = self._opened(signature)
+        made = _tried(lambda: make(wide)) if wide != signature else None
+        return make(signature) if made is None else made
 
     def _opened(self, signature: Any) -> Any:
         """The signature with symbols for the extents that the model leaves open."""
@@ -59,6 +62,17 @@ class OpenLengths:
             else:
                 opened.append(n)
         return tuple(opened)
+
+
+def _tried(make: Callable[[], T]) -> T | None:
+    """What `make` gives; None if something in it needs the numbers.
+
+    If it is an error of the user's, it shows again with them.
+    """
+    try:
+        return make()
+    except (LayerflowError, TypeError):
+        return None
 
 
 def _like(described: Described, outputs: Sequence[Shape], own: dict[str, tuple[Dim, int]]) -> Described:
