@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping, memory, recurrence, winograd_nests
+from layerflow.jit import attention_nests, copies, folds, grouping, memory, recurrence, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
@@ -116,6 +116,8 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
     lanes = _lanes_for(dtypes, vector_bytes)
     if group.kind in TILES:
         return TILES[group.kind](plan, kernel, lanes, registers).source()
+    if group.kind in attention_nests.NESTS:
+        return attention_nests.NESTS[group.kind](plan, kernel, lanes, registers).source()
     if group.kind in winograd_nests.NESTS:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
     if group.kind in (*COPIES, "scatter_add"):

@@ -9,7 +9,7 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import is_simple
 from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
-from layerflow.jit import access, overwriting
+from layerflow.jit import access, attention, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
@@ -100,8 +100,7 @@ class _Fusion:
         for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
-                    view = self._is_image if op.name in IMAGES else self._is_matrix_view
-                    if x not in found and not view(op, side, found):
+                    if x not in found and not self._is_read_in_place(op, side, found):
                         found.add(x)
             elif (
                 op.primitive.kind is Kind.MAP
@@ -115,12 +114,24 @@ class _Fusion:
     def _unless_leaf(self, op: Op) -> list[Op]:
         return [] if op.primitive.kind is Kind.LEAF and op.primitive is not LITERAL else [op]
 
+    def _is_read_in_place(self, op: Op, side: int, found: set[Op]) -> bool:
+        """Whether a contraction takes an operand from what it is made of."""
+        if op.name in IMAGES:
+            return self._is_image(op, side, found)
+        if op.name in attention.KIND and not attention.in_memory(op, side):
+            return self._is_along_last(op.inputs[side], found)
+        return self._is_matrix_view(op, side, found)
+
     def _is_matrix_view(self, op: Op, side: int, found: set[Op]) -> bool:
         """Whether an operand of a product is strided storage: moves of a stored value, vectors along its last axis."""
         source, ranges = op.inputs[side], Ranges()
-        variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(op.shape[:-1]))
-        product = contraction(op, (*variables, ranges.declare("j", op.shape[-1])), ranges)
-        at = product.right if side else product.left
+        own = op.name in attention.KIND  # such operations take the operand as it is
+        extents = source.shape if own else op.shape
+        variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(extents[:-1]))
+        at = (*variables, ranges.declare("j", extents[-1]))
+        if not own:
+            product = contraction(op, at, ranges)
+            at = product.right if side else product.left
         while source not in found and source.primitive.kind is not Kind.LEAF:
             if source.primitive.kind is not Kind.MOVE or source.name in COPIES:
                 return False
@@ -131,6 +142,8 @@ class _Fusion:
         if any(ranges.coefficient(offset, name) is None for name in ranges.bounds):
             return False
         along = ranges.coefficient(offset, "j")
+        if own:
+            return along == 1 or extents[-1] == 1
         return along == 1 if side else along in (0, 1)
 
     def _is_image(self, op: Op, side: int, found: set[Op]) -> bool:
@@ -147,7 +160,7 @@ class _Fusion:
         for source, at in access.inline_references(x, index, found.__contains__, ranges):
             if ranges.coefficient(access.dense(source.shape).offset(at), "j") not in (0, 1):
                 return False
-        return True
+        return not any(name.startswith("gathered") for name in ranges.bounds)
 
     def _finishes_product(self, op: Op, found: set[Op]) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
@@ -256,6 +269,9 @@ class _Fusion:
     def _fits(self, op: Op, group: Group) -> bool:
         if group.kind == "loop" or op.primitive.kind is Kind.LOOP:
             return op.name == "loop_part" and op.inputs[0] is group.anchor
+        if group.kind in attention.GROUPS:
+            first = group.anchor
+            return (op.inputs, op.attrs) == (first.inputs, first.attrs) and attention.KIND.get(op.name) == group.kind
         if group.kind == "winograd_gradients":
             # Both gradients of a convolution are made from one transform of the outputs' gradient.
             first = group.anchor
@@ -362,7 +378,8 @@ def _new_group(op: Op) -> Group:
         lead = next((access.batch_of(x.shape) for x in op.inputs if access.batch_of(x.shape)), None)
         return Group("loop", op, (Dim(lead.symbol),) if lead else (), members=[op])
     if kind is Kind.CONTRACT:
-        return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
+        kinds = {"matmul": "gemm", **attention.KIND}
+        return Group(kinds.get(op.name, op.name), op, op.shape, members=[op])
     if is_sharded(op) and op.name != "winograd_fold":
         return Group("shards", op, op.shape, members=[op])
     if kind is Kind.REDUCE:

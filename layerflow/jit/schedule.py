@@ -13,7 +13,7 @@ from typing import Any
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
-from layerflow.jit import access
+from layerflow.jit import access, attention
 from layerflow.jit.access import Layout
 from layerflow.jit.contraction import contraction, ends_part, fold_index, is_sample_work, is_sharded, sample_of
 from layerflow.jit.fusion import Group
@@ -258,6 +258,8 @@ def member_reads(
         return [
             p for x, at in zip(member.inputs, lead, strict=True) for p in expand(x, (*at, *unknown[1:])[: len(x.shape)])
         ]
+    if group.kind in attention.GROUPS:
+        return [p for x, at in attention.own_sample(member, variables[0], ranges) for p in expand(x, at)]
     if member.primitive.kind is Kind.CONTRACT:
         found = contraction(member, variables, ranges)
         return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]

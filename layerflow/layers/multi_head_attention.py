@@ -8,10 +8,9 @@ from typing import Any
 
 from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
-from layerflow.graph.ops.random import salt_of
+from layerflow.graph.ops import attention as forms
 from layerflow.graph.shapes import multiply, text
-from layerflow.graph.symbolic import is_symbolic
-from layerflow.layers.attention import Attending, as_mask, attended, both, causal, scale_of
+from layerflow.layers.attention import Attending, as_mask, both, scale_of
 from layerflow.layers.core import positive_integer
 from layerflow.layers.signatures import as_list
 from layerflow.layers.spatial import keep_settings, make_weight
@@ -75,17 +74,15 @@ class HeadedAttention(Attending):
         output = self._output_of(query.shape)
         need_known(self.name, *inputs)
         self._axes(len(query.shape))
-        hidden = self._hidden(inputs, mask, attention_mask, use_causal_mask)
-        q = self._projected("query", self._in_rows(query), self.heads) * scale_of(self.depth)
+        seen = self._seen(inputs, mask, attention_mask)
+        q = self._projected("query", self._in_rows(query), self.heads, scale_of(self.depth))
         k = self._projected("key", self._in_rows(key), self.shared)
         v = self._projected("value", self._in_rows(value), self.shared)
-        if self.shared != self.heads:
-            k, v = (ops.repeat(x, self.heads // self.shared, 1) for x in (k, v))
-        weights = attended(ops.matmul(q, k, transpose_b=True), hidden)
-        used = weights
-        if training and self.dropout:
-            used = ops.dropout(weights, self.dropout, None, self.seed, salt_of(self.name))
-        y = ops.transpose(ops.matmul(used, v), (0, 2, 1, 3))
+        given, weights = (q, k, v, seen, use_causal_mask, self._drops(training)), None
+        if not return_attention_scores and forms.fits(q, k, v):
+            y = forms.fused(*given)
+        else:
+            y, weights = forms.stored(*given)
         lead = ops.shape_of(y)[:2]
         y = ops.reshape(y, (*lead, self.heads * self.value_depth))
         kernel = ops.reshape(self.attention_output_kernel, (-1, math.prod(output)))
@@ -94,14 +91,14 @@ class HeadedAttention(Attending):
         y = y + self.attention_output_bias if self.use_bias else y
         return [y, weights] if return_attention_scores else y
 
-    def _projected(self, name: str, x: Any, heads: int) -> Any:
-        """[batch, heads, steps, depth]."""
+    def _projected(self, name: str, x: Any, heads: int, scale: float = 1.0) -> Any:
+        """[batch, steps, heads, depth]."""
         kernel = getattr(self, f"{name}_kernel")
         depth = kernel.shape[-1]
         y = ops.matmul(x, ops.reshape(kernel, (kernel.shape[0], heads * depth)))
         if self.use_bias:
             y = y + ops.reshape(getattr(self, f"{name}_bias"), (heads * depth,))
-        return ops.transpose(ops.reshape(y, (*ops.shape_of(y)[:2], heads, depth)), (0, 2, 1, 3))
+        return ops.reshape(y if scale == 1.0 else y * scale, (*ops.shape_of(y)[:2], heads, depth))
 
     # Axes: attention goes along some of them; the others count as examples.
 
@@ -137,7 +134,7 @@ class HeadedAttention(Attending):
 
     # Masks
 
-    def _hidden(self, inputs: list[Any], mask: Any, attention_mask: Any, use_causal_mask: bool) -> Any:
+    def _seen(self, inputs: list[Any], mask: Any, attention_mask: Any) -> Any:
         """What heads may see, ready to be used with scores [examples, heads, steps, steps]; None is everything."""
         query, value = inputs[:2]
         masks, plain = self._masks(mask), len(query.shape) == 3
@@ -153,11 +150,9 @@ class HeadedAttention(Attending):
             attention_mask = ops.expand_dims(as_mask(attention_mask), 0)
         given = self._checked_mask(attention_mask, "attention_mask", (query.shape[0], rows, columns))
         if given is not None and len(given.shape) == 4:
-            found = None if found is None else ops.expand_dims(found, 1)
-            return both(both(found, given), causal(rows, columns, is_symbolic(query)) if use_causal_mask else None)
+            return both(None if found is None else ops.expand_dims(found, 1), given)
         found = both(found, given)
-        found = None if found is None else ops.expand_dims(found, 1)
-        return both(found, causal(rows, columns, is_symbolic(query)) if use_causal_mask else None)
+        return None if found is None else ops.expand_dims(found, 1)
 
 
 class MultiHeadAttention(HeadedAttention):
