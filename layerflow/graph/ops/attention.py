@@ -28,8 +28,8 @@ from layerflow.graph.shapes import Shape
 from layerflow.graph.symbolic import Kind, is_symbolic
 
 HIDDEN = -1e9  # score of what a mask hides: its share of the softmax is 0
-# Scores of one head from which on they are not stored.  Measured on 1 thread, d = 32: see docs/compiler.md.
-LARGE = 256 * 256
+# Scores of one head from which on they are not stored: from here on that is faster too (docs/compiler.md).
+LARGE = 64 * 64
 
 # --- uncompiled ------------------------------------------------------------------
 
