@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import static
-from layerflow.graph.symbolic import Op
+from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit.access import batch_of
 from layerflow.jit.index import Index, Ranges
 
@@ -19,6 +22,22 @@ ARRAYS = {"attend": 3, "attend_gradient": 6}  # operands that are read from memo
 def in_memory(op: Op, side: int) -> bool:
     """Whether an operand is an array, not a mask or factors that are made for each score."""
     return side < ARRAYS[KIND[op.name]]
+
+
+def is_beside(op: Op, value: Op) -> bool:
+    """Whether `op` takes `value` as mask or factors of scores, and as nothing else."""
+    return op.name in KIND and value not in op.inputs[: ARRAYS[KIND[op.name]]]
+
+
+def beside_scores(graph: Graph, users: Mapping[Op, Sequence[Op]]) -> set[Op]:
+    """Masks and factors of scores, and what they alone are made of: as large as the scores, which are not stored."""
+    found: set[Op] = set()
+    for op in reversed(graph.ops):
+        is_matrix = op.primitive.kind is Kind.MAP and len(op.shape) > 1 and 1 not in op.shape[-2:]
+        only = users[op] and all(user in found or is_beside(user, op) for user in users[op])
+        if is_matrix and only and op not in graph.roots:
+            found.add(op)
+    return found
 
 
 def own_sample(op: Op, sample: Index, ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:

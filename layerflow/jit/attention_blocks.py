@@ -27,7 +27,7 @@ class Sizes:
 
     @classmethod
     def of(cls, op: Op, lanes: int, registers: int) -> Sizes:
-        q, k, v = op.inputs[:3]
+        q, _, v = op.inputs[:3]
         rows, heads, depth = map(static, q.shape[1:])
         keys, shared, width = map(static, v.shape[1:])
         return cls(rows, keys, heads, shared, depth, width, lanes, registers)

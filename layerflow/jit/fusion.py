@@ -97,6 +97,7 @@ class _Fusion:
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name == "scatter_add":
                 found.update(i for x in op.inputs for i in self._unless_leaf(x))
+        beside = attention.beside_scores(self.graph, self.users)
         for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
@@ -105,6 +106,7 @@ class _Fusion:
             elif (
                 op.primitive.kind is Kind.MAP
                 and op not in found
+                and op not in beside
                 and len(self.users[op]) > 1
                 and (self._finishes_product(op, found) or not self._is_cheap(op, found))
             ):
@@ -194,12 +196,13 @@ class _Fusion:
 
     def sources(self, op: Op) -> set[Op]:
         """Stored values and leaves that computing `op` reads."""
-        found, stack = set(), list(op.inputs)
+        found, stack, seen = set(), list(op.inputs), set()
         while stack:
             x = stack.pop()
             if x in self.material or x.primitive.kind is Kind.LEAF:
                 found.add(x)
-            else:
+            elif x not in seen:
+                seen.add(x)
                 stack.extend(x.inputs)
         return found
 
@@ -390,18 +393,3 @@ def _new_group(op: Op) -> Group:
     if op.name in (*COPIES, "scatter_add", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
-
-
-def describe(groups: list[Group]) -> str:
-    """Text of the stage: each group with its members; stored ones are marked."""
-    lines = []
-    for at, group in enumerate(groups):
-        extents = ",".join(map(str, group.domain)) + (f" | {group.inner}" if group.kind == "row" else "")
-        lines.append(f"group {at} {group.kind} [{extents}]")
-        for op in group.members:
-            mark = "store" if op in group.stored else "     "
-            lines.append(
-                f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}"
-                + (f"  # {op.layer}" if op.layer else "")
-            )
-    return "\n".join(lines)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.ops import attention as forms
@@ -18,6 +16,7 @@ from layerflow.layers.base import Layer
 from layerflow.layers.signatures import as_list
 from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
+
 
 def both(a: Any, b: Any) -> Any:
     """Where both masks are True; None lets everything through."""
@@ -140,7 +139,8 @@ class Attention(Attending):
         seen = both(seen, self._checked_mask(k_mask, "the mask of the key", steps))
         seen = None if seen is None else ops.expand_dims(seen, 1)
         drops = self._drops(training)
-        if self._is_product and not return_attention_scores and forms.fits(query, key, value):
+        plain = self._is_product and len(query.shape) == 3 and not return_attention_scores
+        if plain and forms.fits(query, key, value):
             seen = None if seen is None else ops.expand_dims(seen, 1)
             q, k, v = (ops.expand_dims(x, 2) for x in (self._scaled(query), key, value))
             y, weights = ops.squeeze(forms.fused(q, k, v, seen, use_causal_mask, drops), 2), None

@@ -25,6 +25,7 @@ class HeadedAttention(Attending):
     shared: int  # of key and value; each serves heads / shared of the query's
     depth: int  # features of a head of query and key
     value_depth: int
+    flash_attention: bool | None
     attention_output_kernel: Any
     attention_output_bias: Any
 
@@ -79,7 +80,7 @@ class HeadedAttention(Attending):
         k = self._projected("key", self._in_rows(key), self.shared)
         v = self._projected("value", self._in_rows(value), self.shared)
         given, weights = (q, k, v, seen, use_causal_mask, self._drops(training)), None
-        if not return_attention_scores and forms.fits(q, k, v):
+        if not return_attention_scores and forms.fits(q, k, v, self.flash_attention):
             y = forms.fused(*given)
         else:
             y, weights = forms.stored(*given)
@@ -173,10 +174,10 @@ class MultiHeadAttention(HeadedAttention):
         use_bias: whether projections have biases.
         output_shape: features of the output; those of the query unless given.
         attention_axes: axes of steps along which attention goes; all unless given.
+        flash_attention: whether the scores are not stored; None: where they are large, as `lf.config.fused_attention`
+            says.  Dropout and masks count in both forms; with `return_attention_scores` scores are always stored.
         seed: gives this layer masks of its own.
     """
-
-    FILE_NOTES = frozenset({"flash_attention"})
 
     def __init__(
         self,
@@ -195,6 +196,7 @@ class MultiHeadAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         seed: int | None = None,
+        flash_attention: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -204,6 +206,7 @@ class MultiHeadAttention(HeadedAttention):
         self.value_depth = self.value_dim
         kernel = (kernel_initializer, kernel_regularizer, kernel_constraint)
         self._keep(dropout, use_bias, seed, [*kernel, bias_initializer, bias_regularizer, bias_constraint])
+        self.flash_attention = flash_attention
         if output_shape is not None:
             self.partial_output_shape = tuple(positive_integer(self, "output_shape", n) for n in as_list(output_shape))
         self.attention_axes = None if attention_axes is None else tuple(int(a) for a in as_list(attention_axes))
@@ -218,10 +221,8 @@ class GroupQueryAttention(HeadedAttention):
         head_dim: features of a head.
         num_query_heads: heads of the query.
         num_key_value_heads: heads of key and value; they must divide the query's.
-        dropout, use_bias, seed: as for MultiHeadAttention.
+        dropout, use_bias, flash_attention, seed: as for MultiHeadAttention.
     """
-
-    FILE_NOTES = frozenset({"flash_attention"})
 
     def __init__(
         self,
@@ -238,6 +239,7 @@ class GroupQueryAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         seed: int | None = None,
+        flash_attention: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -251,6 +253,7 @@ class GroupQueryAttention(HeadedAttention):
             )
         kernel = (kernel_initializer, kernel_regularizer, kernel_constraint)
         self._keep(dropout, use_bias, seed, [*kernel, bias_initializer, bias_regularizer, bias_constraint])
+        self.flash_attention = flash_attention
 
 
 multi_head_attention = factory(MultiHeadAttention)

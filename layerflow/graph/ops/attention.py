@@ -158,11 +158,15 @@ for _p in (sums_p, query_p, key_p, value_p):
 # --- for layers --------------------------------------------------------------------
 
 
-def fits(q: Any, k: Any, v: Any) -> bool:
-    """Whether the scores of q and k, [batch, steps, ..., features] each, are better not stored."""
-    shapes_ = [reduction.shape_of(x) for x in (q, k, v)]
-    wanted, (rows, keys) = config.fused_attention(), (shapes.static(s[1]) for s in shapes_[:2])
-    return len({s[0] for s in shapes_}) == 1 and (rows * keys >= LARGE if wanted == "auto" else bool(wanted))
+def fits(q: Any, k: Any, v: Any, wanted: bool | None = None) -> bool:
+    """Whether scores of q and k, [batch, steps, ..., features] each, are better not stored; `wanted` decides if given.
+
+    Query, key and value of different batches broadcast in the stored form alone.
+    """
+    mode = config.fused_attention() if wanted is None else wanted
+    rows, keys = (shapes.static(reduction.shape_of(x)[1]) for x in (q, k))
+    large = rows * keys >= LARGE if mode == "auto" else bool(mode)
+    return large and len({reduction.shape_of(x)[0] for x in (q, k, v)}) == 1
 
 
 def fused(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, dropout: Any = None) -> Any:
@@ -192,11 +196,12 @@ def stored(
         [batch, rows, heads, features of v], and [batch, heads, rows, keys] before dropout.
     """
     q, k, v = (movement.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
-    heads, shared = reduction.shape_of(q)[1], reduction.shape_of(k)[1]
+    heads, rows = map(shapes.static, reduction.shape_of(q)[1:3])
+    shared, keys = map(shapes.static, reduction.shape_of(k)[1:3])
     if heads != shared:
         k, v = (movement.repeat(x, heads // shared, 1) for x in (k, v))
     if causal:
-        below = lower(reduction.shape_of(q)[2], reduction.shape_of(k)[2], is_symbolic(q))
+        below = lower(rows, keys, is_symbolic(q))
         mask = below if mask is None else e.logical_and(mask, below)
     weights = softmax(contraction.matmul(q, k, transpose_b=True), mask)
     used = weights if dropout is None else rnd.dropout(weights, dropout[0], salt=dropout[1])
