@@ -272,18 +272,8 @@ class _Fusion:
     def _fits(self, op: Op, group: Group) -> bool:
         if group.kind == "loop" or op.primitive.kind is Kind.LOOP:
             return op.name == "loop_part" and op.inputs[0] is group.anchor
-        if group.kind in attention.GROUPS:
-            first = group.anchor
-            return (op.inputs, op.attrs) == (first.inputs, first.attrs) and attention.KIND.get(op.name) == group.kind
-        if group.kind == "winograd_gradients":
-            # Both gradients of a convolution are made from one transform of the outputs' gradient.
-            first = group.anchor
-            return (
-                op.name == "winograd_input_gradient"
-                and first.name == "winograd_kernel_gradient"
-                and len(group.members) == 1
-                and first.inputs[1] is op.inputs[0]
-            )
+        if group.kind == "winograd_gradients" or group.kind in attention.GROUPS:
+            return _same_pass(op, group)
         if (
             op.primitive.kind is Kind.CONTRACT
             or op.name in (*COPIES, "scatter_add")
@@ -345,6 +335,20 @@ class _Fusion:
                 return [(inner, index)]
             return self._references(inner, index, ranges)
         return self._references(member, group.index_of(member, ranges), ranges)
+
+
+def _same_pass(op: Op, group: Group) -> bool:
+    """Whether what the group makes for its first operation gives this one too."""
+    first = group.anchor
+    if group.kind in attention.GROUPS:
+        return (op.inputs, op.attrs) == (first.inputs, first.attrs) and attention.KIND.get(op.name) == group.kind
+    # Both gradients of a convolution are made from one transform of the outputs' gradient.
+    return (
+        op.name == "winograd_input_gradient"
+        and first.name == "winograd_kernel_gradient"
+        and len(group.members) == 1
+        and first.inputs[1] is op.inputs[0]
+    )
 
 
 def _same_fold(op: Op, group: Group) -> bool:

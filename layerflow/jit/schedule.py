@@ -251,13 +251,7 @@ def member_reads(
 
     variables = group.variables(ranges)
     if group.kind == "loop":
-        if member is not group.anchor:
-            return []
-        unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
-        lead = [variables[:1] if access.batch_of(x.shape) is not None else unknown[:1] for x in member.inputs]
-        return [
-            p for x, at in zip(member.inputs, lead, strict=True) for p in expand(x, (*at, *unknown[1:])[: len(x.shape)])
-        ]
+        return [p for x, at in _loop_reads(member, group, ranges) for p in expand(x, at)]
     if group.kind in attention.GROUPS:
         return [p for x, at in attention.own_sample(member, variables[0], ranges) for p in expand(x, at)]
     if member.primitive.kind is Kind.CONTRACT:
@@ -278,6 +272,16 @@ def member_reads(
         lead = variables[0] if axis != 0 else ranges.declare("p0", None)
         return [pair for x in member.inputs for pair in expand(x, (lead, *moved[1:]))]
     return list(access.inline_references(member, group.index_of(member, ranges), stops, ranges))
+
+
+def _loop_reads(member: Op, group: Group, ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+    """What a loop reads of its operands: anything of its sample."""
+    if member is not group.anchor:
+        return []
+    sample = group.variables(ranges)[:1]
+    unknown = tuple(ranges.declare(f"s{k}", None) for k in range(8))
+    lead = [sample if access.batch_of(x.shape) is not None else unknown[:1] for x in member.inputs]
+    return [(x, (*at, *unknown[1:])[: len(x.shape)]) for x, at in zip(member.inputs, lead, strict=True)]
 
 
 def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> str:
