@@ -24,6 +24,16 @@ def in_memory(op: Op, side: int) -> bool:
     return side < ARRAYS[KIND[op.name]]
 
 
+def unmoved(op: Op, side: int) -> Op:
+    """What is stored for an operand that has to be: for heads of a projection the projection itself."""
+    x = op.inputs[side]
+    while (
+        op.name in KIND and in_memory(op, side) and x.name == "reshape" and x.inputs[0].primitive.kind is not Kind.LEAF
+    ):
+        x = x.inputs[0]
+    return x
+
+
 def is_beside(op: Op, value: Op) -> bool:
     """Whether `op` takes `value` as mask or factors of scores, and as nothing else."""
     return op.name in KIND and value not in op.inputs[: ARRAYS[KIND[op.name]]]

@@ -17,6 +17,7 @@ from layerflow.jit.order import ordered
 CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again rather than stored
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
+CARRIED_OUT = (*COPIES, "scatter_add", "keep", "winograd_fold")
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
@@ -82,12 +83,7 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in (
-                *COPIES,
-                "scatter_add",
-                "keep",
-                "winograd_fold",
-            ):
+            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in CARRIED_OUT:
                 found.add(op)
             if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
                 found.update(self._unless_leaf(op.inputs[0]))
@@ -102,7 +98,10 @@ class _Fusion:
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
                     if x not in found and not self._is_read_in_place(op, side, found):
-                        found.add(x)
+                        below = attention.unmoved(op, side)
+                        found.add(below)
+                        if not self._is_read_in_place(op, side, found):
+                            found.add(x)
             elif (
                 op.primitive.kind is Kind.MAP
                 and op not in found
