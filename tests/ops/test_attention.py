@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from layerflow.errors import ShapeError, TraceError
 from layerflow.graph import autodiff, ops
 from layerflow.graph.ops import attention, random
 from layerflow.graph.shapes import Dim
-from layerflow.jit import cpus, memory, pipeline
+from layerflow.jit import cpus, memory, pipeline, target
 from layerflow.models.step import Step
 
 MASKS = ("none", "keys", "rows", "heads", "query")
@@ -260,6 +261,70 @@ def test_layers_train_alike_in_both_forms(kind):
 
     for a, b in zip(trained(False), trained(True), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+class Masked(lf.layers.Layer):
+    """Attention of two heads with a mask from the model's own inputs."""
+
+    def call(self, inputs):
+        x, mask = inputs
+        q = ops.reshape(x, (-1, 20, 2, 4))
+        return ops.reshape(attention.fused(q, q, q, ops.expand_dims(ops.not_equal(mask, 0), 1)), (-1, 20, 8))
+
+
+def test_masks_come_from_inputs_turned_or_looked_up():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 20, 8)).astype(np.float32)
+    numbers = rng.integers(0, 3, (4, 20)).astype(np.int32)
+    table = (rng.random((3, 20)) < 0.5).astype(np.float32)
+    mask = table[numbers]
+    inputs = lf.input(shape=[20, 8])
+    given, rows = lf.input(shape=[20, 20]), lf.input(shape=[20], dtype="int32")
+    looked_up = lf.layers.embedding(input_dim=3, output_dim=20, weights=[table])
+    q = x.reshape(4, 20, 2, 4)
+    expected = by_definition([q, q, q], mask[:, None] != 0, False).reshape(4, 20, 8)
+    for own, read, data in (
+        (given, given, mask),
+        (given, lf.layers.permute(dims=[2, 1]).apply(given), mask.transpose(0, 2, 1).copy()),
+        (rows, looked_up.apply(rows), numbers),
+    ):
+        model = lf.model(inputs=[inputs, own], outputs=Masked().apply([inputs, read]))
+        np.testing.assert_allclose(np.asarray(model.predict([x, data])), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["axes", "time_distributed"])
+def test_several_sequences_of_a_sample(kind):
+    def trained(fused):
+        lf.config.set_fused_attention(fused)
+        lf.random.set_seed(1)
+        layers, x = lf.layers, lf.input(shape=[3, 20, 8])
+        if kind == "axes":
+            y = layers.multi_head_attention(num_heads=2, key_dim=4, attention_axes=2).apply(x, x)
+        else:
+            one = lf.input(shape=[20, 8])
+            inner = lf.model(inputs=one, outputs=layers.multi_head_attention(num_heads=2, key_dim=4).apply(one, one))
+            y = layers.time_distributed(inner).apply(x)
+        model = lf.model(inputs=x, outputs=y)
+        model.compile(optimizer=lf.train.sgd(0.1), loss="meanSquaredError")
+        data = np.random.default_rng(0).standard_normal((5, 3, 20, 8)).astype(np.float32)
+        model.fit(data, data, epochs=2, batch_size=3, shuffle=False, verbose=0)
+        return [*model.get_weights(), np.asarray(model.predict(data))]
+
+    for a, b in zip(trained(False), trained(True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_processors_with_short_vectors(monkeypatch):
+    """16 registers of 8 numbers: other tiles, and blocks that end elsewhere."""
+    host = target.host()
+    narrow = dataclasses.replace(host, vector_bytes=32, registers=16)
+    monkeypatch.setattr(target, "host", lambda: narrow)
+    pipeline.forget()
+    extents = (2, 70, 140, 2, 1, 9, 20)
+    try:
+        check(extents, mask_of("rows", extents, np.random.default_rng(2)), True)
+    finally:
+        pipeline.forget()
 
 
 def test_scores_that_are_wanted_are_stored():
