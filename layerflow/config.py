@@ -9,6 +9,7 @@
 | `cache_dir()` | LAYERFLOW_CACHE_DIR | where compiled code is kept; None: the user's cache folder |
 | `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
 | `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where that pays; True, False |
+| `fused_attention()` | LAYERFLOW_FUSED_ATTENTION | "auto": large attention scores are not stored; True, False |
 | `check_numerics()` | LAYERFLOW_CHECK_NUMERICS | 1: the first NaN or infinity is an error that names layer and op |
 | `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
 """
@@ -30,6 +31,10 @@ def _flag(variable: str, default: bool) -> bool:
     return default if value is None else value.strip().lower() not in _FALSE
 
 
+def _mode(variable: str) -> bool | str:
+    return _flag(variable, True) if os.environ.get(variable) not in (None, "auto") else "auto"
+
+
 def _number(variable: str, default: Any, kind: type) -> Any:
     value = os.environ.get(variable)
     if not value:
@@ -48,6 +53,7 @@ _settings: dict[str, Any] = {
     "cache_dir": os.environ.get("LAYERFLOW_CACHE_DIR") or None,
     "num_threads": _number("LAYERFLOW_NUM_THREADS", None, int),
     "winograd": _flag("LAYERFLOW_WINOGRAD", True) and "auto",
+    "fused_attention": _mode("LAYERFLOW_FUSED_ATTENTION"),
     "check_numerics": _flag("LAYERFLOW_CHECK_NUMERICS", False),
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
@@ -124,6 +130,18 @@ def set_winograd(mode: bool | str) -> None:
     if mode not in (True, False, "auto"):
         raise ValueError(f'winograd must be True, False or "auto", got {mode!r}.')
     _settings["winograd"] = mode
+
+
+def fused_attention() -> bool | str:
+    """Whether attention runs without storing its scores: "auto" (where they are large), True or False."""
+    return _settings["fused_attention"]
+
+
+def set_fused_attention(mode: bool | str) -> None:
+    """Sets it for what is traced from now on."""
+    if mode not in (True, False, "auto"):
+        raise ValueError(f'fused_attention must be True, False or "auto", got {mode!r}.')
+    _settings["fused_attention"] = mode
 
 
 def check_numerics() -> bool:

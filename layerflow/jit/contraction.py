@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from layerflow.graph.shapes import Dim, Extent, Shape, static, typical
 from layerflow.graph.symbolic import Op
-from layerflow.jit import access
+from layerflow.jit import access, attention
 from layerflow.jit import index as ix
 from layerflow.jit.access import IndexTuple
 from layerflow.jit.index import Index, Ranges
@@ -153,6 +153,8 @@ def sample_of(op: Op, domain: Shape, variables: Sequence[Index], ranges: Ranges)
 
 def multiply_adds(op: Op) -> float:
     """Multiply-adds of a contraction (for one sample where it has a batch)."""
+    if op.name in attention.KIND:
+        return attention.multiply_adds(op)
     if op.name.startswith("winograd"):
         return _points_of(op)
     ranges = Ranges()

@@ -6,8 +6,9 @@ import re
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
-from layerflow.jit import fusion, library, memory, native, pipeline, schedule, sharing, target, winograd_pass
+from layerflow.jit import library, memory, native, pipeline, schedule, sharing, target, winograd_pass
 from layerflow.jit.cpus import get_num_threads
+from layerflow.jit.fusion import Group
 
 
 def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 32) -> str:
@@ -21,7 +22,7 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
         case "simplified":
             return stages.simplified.text()
         case "fused":
-            return fusion.describe(stages.groups)
+            return _groups_text(stages.groups)
         case "schedule":
             return schedule.describe(stages.plan, winograd_pass.explain)
         case "memory":
@@ -45,3 +46,19 @@ def source_of(kernels: str, name: str) -> str:
     found = re.search(rf"^def {re.escape(name)}\(.*?(?=^def |\Z)", kernels, re.M | re.S)
     assert found is not None
     return found.group().rstrip() + "\n"
+
+
+def _groups_text(groups: list[Group]) -> str:
+    """Text of the stage `fused`: each group with its members; stored ones are marked."""
+    lines = []
+    for at, group in enumerate(groups):
+        extents = ",".join(map(str, group.domain)) + (f" | {group.inner}" if group.kind == "row" else "")
+        extents += f" in {group.parts} parts" if group.parts > 1 else ""
+        lines.append(f"group {at} {group.kind} [{extents}]")
+        for op in group.members:
+            mark = "store" if op in group.stored else "     "
+            lines.append(
+                f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}"
+                + (f"  # {op.layer}" if op.layer else "")
+            )
+    return "\n".join(lines)

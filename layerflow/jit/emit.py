@@ -14,12 +14,11 @@ import numpy as np
 from layerflow.graph import shapes
 from layerflow.graph.shapes import code
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import copies, folds, grouping, memory, recurrence, rows, winograd_nests
+from layerflow.jit import attention_nests, copies, folds, grouping, memory, recurrence, rows, winograd_nests
 from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.fusion import COPIES
 from layerflow.jit.gemm import GemmNest
-from layerflow.jit.grouping import GRAIN
 from layerflow.jit.loops import INDENT
 from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
 from layerflow.jit.sharing import share
@@ -143,6 +142,8 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
     if group.kind in TILES:
         text = TILES[group.kind](plan, kernel, lanes, registers).source()
         return f"{GemmNest(plan, kernel, lanes, registers).pack_source()}\n{text}" if kernel.packed else text
+    if group.kind in attention_nests.NESTS:
+        return attention_nests.NESTS[group.kind](plan, kernel, lanes, registers).source()
     if group.kind in winograd_nests.NESTS:
         return winograd_nests.NESTS[group.kind](plan, kernel, lanes, registers, cache_bytes).source()
     if group.kind in COPIES:
@@ -163,6 +164,7 @@ def has_shards(plan: Schedule) -> bool:
 
 def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
     """What each thread does at the start of a batch: counters, moving addresses, its share of the samples."""
+    grain = grouping.grain(_work(plan))
     lines = [
         "def begin(ctx, lo, hi):",
         '    """batch lo of this call, for one of hi threads"""',
@@ -180,13 +182,13 @@ def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
             f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))"
         )
     lines += [
-        f"    pieces = (rows + {GRAIN - 1}) // {GRAIN}",
+        f"    pieces = (rows + {grain - 1}) // {grain}",
         f"    tid = integer(ctx, {TID})",
     ]
     for slot, turn in ((LO, "tid"), (HI, "(tid + 1)")):
         # Where samples are summed in parts, a thread has whole parts.
         first = f"{SHARDS} * {turn} // hi * pieces // {SHARDS}" if has_shards(plan) else f"pieces * {turn} // hi"
-        lines.append(f"    set_integer(ctx, {slot}, minimum(rows, {first} * {GRAIN}))")
+        lines.append(f"    set_integer(ctx, {slot}, minimum(rows, {first} * {grain}))")
     return "\n".join(lines) + "\n"
 
 
@@ -252,6 +254,7 @@ def _sharded_sequence(
     name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str], local: dict[Buffer, int]
 ) -> str:
     """The same for parts lo to hi of the batch, whose sums begin at zero."""
+    grain = grouping.grain(_work(plan))
     ends = [k for k in kernels if ends_part(k.group.anchor)]
     kernels = [k for k in kernels if k not in ends]
     sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
@@ -260,14 +263,14 @@ def _sharded_sequence(
     lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
     lines += [
         f"    rows = integer(ctx, {ROWS})",
-        f"    pieces = (rows + {GRAIN - 1}) // {GRAIN}",
+        f"    pieces = (rows + {grain - 1}) // {grain}",
         "    for s in range(lo, hi):",
         f"        set_integer(ctx, {SHARD}, s)",
     ]
     lines += [f"        {line}" for b in sums for line in _cleared(b)]
     lines += [
-        f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {GRAIN})",
-        f"        first = minimum(rows, s * pieces // {SHARDS} * {GRAIN})",
+        f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {grain})",
+        f"        first = minimum(rows, s * pieces // {SHARDS} * {grain})",
     ]
     calls = [f"{k.name}(ctx, g, h)" for k in kernels]
     lines += [f"        {line}" for line in _groups("first", "last", size, [*moves, *calls])]

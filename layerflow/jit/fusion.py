@@ -9,7 +9,7 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import is_simple
 from layerflow.graph.shapes import Dim, Extent, Shape
 from layerflow.graph.symbolic import LITERAL, Kind, Op
-from layerflow.jit import access, overwriting
+from layerflow.jit import access, attention, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
@@ -19,6 +19,7 @@ CHEAP_TREE = 3  # a map made of at most this many cheap ops is computed again ra
 SCALAR_TREE = 24  # the same for values of rank 0, which cost nothing beside a loop
 COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that are carried out
 WITH_PARTS, PARTS = ("loop", "update_rows"), ("loop_part", "rows_part")  # ops of several results, and these
+CARRIED_OUT = (*COPIES, "scatter_add", "update_rows", "keep", "winograd_fold")
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
 
 
@@ -85,13 +86,7 @@ class _Fusion:
         found: set[Op] = set(self.graph.roots)
         for op in self.graph.ops:
             kind = op.primitive.kind
-            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in (
-                *COPIES,
-                "scatter_add",
-                "update_rows",
-                "keep",
-                "winograd_fold",
-            ):
+            if kind in (Kind.CONTRACT, Kind.REDUCE, Kind.LOOP) or op.name in CARRIED_OUT:
                 found.add(op)
             if op.name == "winograd_kernel" and (op.attrs["turned"] or not self._is_along_last(op.inputs[0], found)):
                 found.update(self._unless_leaf(op.inputs[0]))
@@ -101,17 +96,19 @@ class _Fusion:
                 found.update(self._unless_leaf(op.inputs[0]))
             if op.name in ("scatter_add", "row_sums"):
                 found.update(i for x in op.inputs for i in self._unless_leaf(x))
-        by_rows = computed_by_rows(self.graph)
+        elsewhere = computed_by_rows(self.graph) | set(attention.beside_scores(self.graph, self.users))
         for op in self.graph.ops:  # in order, so that the tree of an op ends at what was stored below it
             if op.primitive.kind is Kind.CONTRACT:
                 for side, x in enumerate(op.inputs):
-                    view = self._is_image if op.name in IMAGES else self._is_matrix_view
-                    if x not in found and not view(op, side, found):
-                        found.add(x)
+                    if x not in found and not self._is_read_in_place(op, side, found):
+                        below = attention.unmoved(op, side)
+                        found.add(below)
+                        if not self._is_read_in_place(op, side, found):
+                            found.add(x)
             elif (
                 op.primitive.kind is Kind.MAP
                 and op not in found
-                and op not in by_rows
+                and op not in elsewhere
                 and len(self.users[op]) > 1
                 and (self._finishes_product(op, found) or not self._is_cheap(op, found))
             ):
@@ -121,12 +118,24 @@ class _Fusion:
     def _unless_leaf(self, op: Op) -> list[Op]:
         return [] if op.primitive.kind is Kind.LEAF and op.primitive is not LITERAL else [op]
 
+    def _is_read_in_place(self, op: Op, side: int, found: set[Op]) -> bool:
+        """Whether a contraction takes an operand from what it is made of."""
+        if op.name in IMAGES:
+            return self._is_image(op, side, found)
+        if op.name in attention.KIND and not attention.in_memory(op, side):
+            return self._is_along_last(op.inputs[side], found)
+        return self._is_matrix_view(op, side, found)
+
     def _is_matrix_view(self, op: Op, side: int, found: set[Op]) -> bool:
         """Whether an operand of a product is strided storage: moves of a stored value, vectors along its last axis."""
         source, ranges = op.inputs[side], Ranges()
-        variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(op.shape[:-1]))
-        product = contraction(op, (*variables, ranges.declare("j", op.shape[-1])), ranges)
-        at = product.right if side else product.left
+        own = op.name in attention.KIND  # such operations take the operand as it is
+        extents = source.shape if own else op.shape
+        variables = tuple(ranges.declare(f"i{k}", n) for k, n in enumerate(extents[:-1]))
+        at = (*variables, ranges.declare("j", extents[-1]))
+        if not own:
+            product = contraction(op, at, ranges)
+            at = product.right if side else product.left
         while source not in found and source.primitive.kind is not Kind.LEAF:
             if source.primitive.kind is not Kind.MOVE or source.name in COPIES:
                 return False
@@ -137,6 +146,8 @@ class _Fusion:
         if any(ranges.coefficient(offset, name) is None for name in ranges.bounds):
             return False
         along = ranges.coefficient(offset, "j")
+        if own:
+            return along == 1 or extents[-1] == 1
         return along == 1 if side else along in (0, 1)
 
     def _is_image(self, op: Op, side: int, found: set[Op]) -> bool:
@@ -153,7 +164,7 @@ class _Fusion:
         for source, at in access.inline_references(x, index, found.__contains__, ranges):
             if ranges.coefficient(access.dense(source.shape).offset(at), "j") not in (0, 1):
                 return False
-        return True
+        return not any(name.startswith("gathered") for name in ranges.bounds)
 
     def _finishes_product(self, op: Op, found: set[Op]) -> bool:
         """Whether `op` is all that becomes of a product: then storing it costs what storing the product would."""
@@ -187,12 +198,13 @@ class _Fusion:
 
     def sources(self, op: Op) -> set[Op]:
         """Stored values and leaves that computing `op` reads."""
-        found, stack = set(), list(op.inputs)
+        found, stack, seen = set(), list(op.inputs), set()
         while stack:
             x = stack.pop()
             if x in self.material or x.primitive.kind is Kind.LEAF:
                 found.add(x)
-            else:
+            elif x not in seen:
+                seen.add(x)
                 stack.extend(x.inputs)
         return found
 
@@ -262,15 +274,8 @@ class _Fusion:
     def _fits(self, op: Op, group: Group) -> bool:
         if group.kind in WITH_PARTS or op.name in (*WITH_PARTS, *PARTS):
             return op.name in PARTS and op.inputs[0] is group.anchor
-        if group.kind == "winograd_gradients":
-            # Both gradients of a convolution are made from one transform of the outputs' gradient.
-            first = group.anchor
-            return (
-                op.name == "winograd_input_gradient"
-                and first.name == "winograd_kernel_gradient"
-                and len(group.members) == 1
-                and first.inputs[1] is op.inputs[0]
-            )
+        if group.kind == "winograd_gradients" or group.kind in attention.GROUPS:
+            return _same_pass(op, group)
         if (
             op.primitive.kind is Kind.CONTRACT
             or op.name in (*COPIES, "scatter_add")
@@ -336,6 +341,20 @@ class _Fusion:
         return self._references(member, group.index_of(member, ranges), ranges)
 
 
+def _same_pass(op: Op, group: Group) -> bool:
+    """Whether what the group makes for its first operation gives this one too."""
+    first = group.anchor
+    if group.kind in attention.GROUPS:
+        return (op.inputs, op.attrs) == (first.inputs, first.attrs) and attention.KIND.get(op.name) == group.kind
+    # Both gradients of a convolution are made from one transform of the outputs' gradient.
+    return (
+        op.name == "winograd_input_gradient"
+        and first.name == "winograd_kernel_gradient"
+        and len(group.members) == 1
+        and first.inputs[1] is op.inputs[0]
+    )
+
+
 def _same_fold(op: Op, group: Group) -> bool:
     """Whether a reduction walks the same elements as the group."""
     x, axis = op.inputs[0], op.attrs["axes"][0]
@@ -370,7 +389,8 @@ def _new_group(op: Op) -> Group:
         lead = next((access.batch_of(x.shape) for x in op.inputs if access.batch_of(x.shape)), None)
         return Group("loop", op, (Dim(lead.symbol),) if lead else (), members=[op])
     if kind is Kind.CONTRACT:
-        return Group("gemm" if op.name == "matmul" else op.name, op, op.shape, members=[op])
+        kinds = {"matmul": "gemm", **attention.KIND}
+        return Group(kinds.get(op.name, op.name), op, op.shape, members=[op])
     if is_sharded(op) and op.name != "winograd_fold":
         return Group("shards", op, op.shape, members=[op])
     if kind is Kind.REDUCE:
@@ -381,19 +401,3 @@ def _new_group(op: Op) -> Group:
     if op.name in (*COPIES, "scatter_add", "update_rows", "winograd_fold"):
         return Group(op.name, op, op.shape, members=[op])
     return Group("map", op, op.shape, members=[op])
-
-
-def describe(groups: list[Group]) -> str:
-    """Text of the stage: each group with its members; stored ones are marked."""
-    lines = []
-    for at, group in enumerate(groups):
-        extents = ",".join(map(str, group.domain)) + (f" | {group.inner}" if group.kind == "row" else "")
-        extents += f" in {group.parts} parts" if group.parts > 1 else ""
-        lines.append(f"group {at} {group.kind} [{extents}]")
-        for op in group.members:
-            mark = "store" if op in group.stored else "     "
-            lines.append(
-                f"  {mark} {op.name} [{','.join(map(str, op.shape))}] {op.dtype}"
-                + (f"  # {op.layer}" if op.layer else "")
-            )
-    return "\n".join(lines)

@@ -13,7 +13,13 @@ MIN_GROUP = 256  # samples: smaller groups would read the weights of dense layer
 SIZES_APART = 3  # images this much larger than those before have groups of their own
 MANY = 1 << 16
 GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole
+MUCH = 1 << 24  # operations of a sample from which on a thread may take any number: its own tiles are whole enough
 WINDOWS = ("convolve", "convolve_kernel", "winograd_convolve", "winograd_gradients")
+
+
+def grain(work: float) -> int:
+    """Samples that stay together on one thread, where each takes so many operations."""
+    return 1 if work >= MUCH else GRAIN
 
 
 def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:

@@ -14,7 +14,7 @@ from layerflow.graph import shapes
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Extent
 from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
-from layerflow.jit import access
+from layerflow.jit import access, attention
 from layerflow.jit.access import Layout
 from layerflow.jit.contraction import contraction, ends_part, fold_index, is_sample_work, is_sharded, sample_of
 from layerflow.jit.fusion import Group
@@ -259,13 +259,9 @@ def member_reads(
 
     variables = group.variables(ranges)
     if group.kind == "loop":
-        if member is not group.anchor:
-            return []
-        found: list[tuple[Op, tuple[Index, ...]]] = []
-        for at, x in enumerate(member.inputs):
-            index = tuple(ranges.declare(f"s{at}_{k}", n) for k, n in enumerate(x.shape))
-            found += expand(x, (variables[0], *index[1:]) if access.batch_of(x.shape) is not None else index)
-        return found
+        return [p for x, at in _loop_reads(member, group, ranges) for p in expand(x, at)]
+    if group.kind in attention.GROUPS:
+        return [p for x, at in attention.own_sample(member, variables[0], ranges) for p in expand(x, at)]
     if member.primitive.kind is Kind.CONTRACT:
         found = contraction(member, variables, ranges)
         return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]
@@ -284,6 +280,18 @@ def member_reads(
         lead = variables[0] if axis != 0 else ranges.declare("p0", None)
         return [pair for x in member.inputs for pair in expand(x, (lead, *moved[1:]))]
     return list(access.inline_references(member, group.index_of(member, ranges), stops, ranges))
+
+
+def _loop_reads(member: Op, group: Group, ranges: Ranges) -> list[tuple[Op, tuple[Index, ...]]]:
+    """What a loop reads of its operands: anything of its sample."""
+    if member is not group.anchor:
+        return []
+    found: list[tuple[Op, tuple[Index, ...]]] = []
+    for at, x in enumerate(member.inputs):
+        index = tuple(ranges.declare(f"s{at}_{k}", n) for k, n in enumerate(x.shape))
+        sampled = access.batch_of(x.shape) is not None
+        found.append((x, (*group.variables(ranges)[:1], *index[1:]) if sampled else index))
+    return found
 
 
 def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> str:

@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable
 
 from layerflow.jit.loops import INDENT, LoopNest
+from layerflow.jit.products import Matrix, tile
 from layerflow.jit.tiles import tile_rows
 from layerflow.jit.winograd_tile import Finish, Place, Planes, Read, chunks, first, tail, two_axes
 from layerflow.jit.winograd_tiling import Tiling
@@ -38,17 +39,6 @@ class Samples:
     def at(self, row: str, column: str, channel: str) -> str:
         """Text of the position of an element of sample i0."""
         return f"i0 * {self.sample} + {row} * {self.row} + {column} * {self.column} + {channel}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Matrix:
-    """An operand of a product: address variable, position of its first element, steps down rows and the folded axis."""
-
-    pointer: str
-    base: str
-    row: int = 0
-    step: int = 0
-    tail: str = ""  # last argument where the last vector of a row is read or written
 
 
 class Winograd:
@@ -249,9 +239,9 @@ class Winograd:
             self._tile(
                 (rows, vectors),
                 depth,
-                _Matrix(left.pointer, "left0", left.pitch, 1),
-                _Matrix(right.pointer, "right0", 0, right.pitch, masked),
-                _Matrix(out.pointer, "out0", out.pitch),
+                Matrix(left.pointer, "left0", left.pitch, 1),
+                Matrix(right.pointer, "right0", 0, right.pitch, masked),
+                Matrix(out.pointer, "out0", out.pitch),
             )
 
         def panel(start: str, vectors: int, is_last: bool) -> None:
@@ -271,9 +261,9 @@ class Winograd:
             self._tile(
                 (rows, vectors),
                 "tiles",
-                _Matrix(self.inputs.pointer, "left0", 1, self.inputs.pitch),
-                _Matrix(self.outputs.pointer, "right0", 0, self.outputs.pitch),
-                _Matrix(out.pointer, "out0", out.pitch, 0, out.tail(t.filters, nest.lanes) if is_last else ""),
+                Matrix(self.inputs.pointer, "left0", 1, self.inputs.pitch),
+                Matrix(self.outputs.pointer, "right0", 0, self.outputs.pitch),
+                Matrix(out.pointer, "out0", out.pitch, 0, out.tail(t.filters, nest.lanes) if is_last else ""),
                 adds=True,
             )
 
@@ -301,27 +291,7 @@ class Winograd:
                 inside(str(panel.start), panel.vectors, last)
 
     def _tile(
-        self, shape: tuple[int, int], depth: int | str, left: _Matrix, right: _Matrix, out: _Matrix, adds: bool = False
+        self, shape: tuple[int, int], depth: int | str, left: Matrix, right: Matrix, out: Matrix, adds: bool = False
     ) -> None:
-        """A tile of rows x vectors accumulators over the folded axis k."""
-        (rows, vectors), nest, lanes = shape, self.nest, self.nest.lanes
-        tails = [""] * (vectors - 1)
-        where = [f"{out.base} + m * {out.row} + {v * lanes}" for v in range(vectors)]
-        nest.write(f"for m in static({rows}):")
-        for v, mask in enumerate([*tails, out.tail]):
-            start = f"load({out.pointer}, {where[v]}{mask})" if adds else f"zeros({self.dtype})"
-            nest.write(f"{INDENT}acc{v}[m] = {start}")
         unroll = next(u for u in (UNROLL, 3, 1) if depth % u == 0) if isinstance(depth, int) else 1
-        nest.write(f"for k in range(0, {depth}, {unroll}):")
-        nest.write(f"{INDENT}for n in static({unroll}):")
-        for v, mask in enumerate([*tails, right.tail]):
-            at = f"{right.base} + k * {right.step} + n * {right.step} + {v * lanes}"
-            nest.write(f"{INDENT * 2}b{v} = load({right.pointer}, {at}{mask})")
-        nest.write(f"{INDENT * 2}for m in static({rows}):")
-        at = f"{left.base} + k * {left.step} + n * {left.step} + m * {left.row}"
-        nest.write(f"{INDENT * 3}a = splat({left.pointer}[{at}])")
-        for v in range(vectors):
-            nest.write(f"{INDENT * 3}acc{v}[m] = fma(a, b{v}, acc{v}[m])")
-        nest.write(f"for m in static({rows}):")
-        for v, mask in enumerate([*tails, out.tail]):
-            nest.write(f"{INDENT}store({out.pointer}, {where[v]}, acc{v}[m]{mask})")
+        tile(self.nest, self.dtype, shape, (depth, unroll), left, right, out, adds)

@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
-from layerflow.graph.ops.indexing import positions
+from layerflow.graph.ops import attention as forms
 from layerflow.graph.ops.random import salt_of
 from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import is_symbolic
@@ -18,20 +16,6 @@ from layerflow.layers.base import Layer
 from layerflow.layers.signatures import as_list
 from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
-
-HIDDEN = -1e9  # score of what a mask hides: its share of the softmax is 0
-
-
-def attended(scores: Any, mask: Any) -> Any:
-    """Softmax along the last axis over what the mask (broadcast to the scores) lets through."""
-    return ops.softmax(scores if mask is None else ops.where(mask, scores, HIDDEN), -1)
-
-
-def causal(rows: int, columns: int, symbol: bool) -> Any:
-    """[rows, columns], True where the column is not later than the row."""
-    if not symbol:
-        return np.tri(rows, columns, dtype=bool)
-    return ops.greater_equal(positions((rows, columns), 0), positions((rows, columns), 1))
 
 
 def both(a: Any, b: Any) -> Any:
@@ -48,6 +32,8 @@ class Attending(Layer):
     `layer(query, value, key)`; the key is the value unless given."""
 
     supports_masking = True
+    dropout: float
+    seed: int | None
 
     @accepts_camel_case
     def apply(self, query: Any, value: Any = None, key: Any = None, **kwargs: Any) -> Any:
@@ -80,6 +66,10 @@ class Attending(Layer):
         if len(own) != len(wanted) or not fits:
             raise ShapeError(f"{self.name}: {what} must have shape {text(wanted)}, got {text(found)}.")
         return as_mask(mask)
+
+    def _drops(self, training: Any) -> tuple[float, int] | None:
+        """Share of the attention that is dropped, and the salt of its random numbers."""
+        return (self.dropout, salt_of(self.name) + (self.seed or 0)) if training and self.dropout else None
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """That of the query."""
@@ -142,11 +132,18 @@ class Attention(Attending):
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight("concat_score_weight", (), None, "ones")
 
+    @property
+    def _is_product(self) -> bool:
+        """Whether scores are products of query and key."""
+        return self.score_mode == "dot"
+
+    def _scaled(self, query: Any) -> Any:
+        return query * self.scale if self.use_scale else query
+
     def scores(self, query: Any, key: Any) -> Any:
         """[batch, query steps, key steps]."""
-        if self.score_mode == "dot":
-            found = ops.matmul(query, key, transpose_b=True)
-            return found * self.scale if self.use_scale else found
+        if self._is_product:
+            return ops.matmul(self._scaled(query), key, transpose_b=True)
         added = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
         return self.concat_score_weight * ops.sum(ops.tanh(self.scale * added if self.use_scale else added), -1)
 
@@ -156,15 +153,21 @@ class Attention(Attending):
         need_known(self.name, *inputs)
         q_mask, v_mask, k_mask = self._masks(mask)
         steps = (query.shape[0], value.shape[1])
-        hidden = self._checked_mask(v_mask, "the mask of the value", steps)
-        hidden = both(hidden, self._checked_mask(k_mask, "the mask of the key", steps))
-        hidden = None if hidden is None else ops.expand_dims(hidden, 1)
-        if use_causal_mask:
-            hidden = both(hidden, causal(query.shape[1], value.shape[1], is_symbolic(query)))
-        weights = attended(self.scores(query, key), hidden)
-        if training and self.dropout:
-            weights = ops.dropout(weights, self.dropout, None, self.seed, salt_of(self.name))
-        y = ops.matmul(weights, value)
+        seen = self._checked_mask(v_mask, "the mask of the value", steps)
+        seen = both(seen, self._checked_mask(k_mask, "the mask of the key", steps))
+        seen = None if seen is None else ops.expand_dims(seen, 1)
+        drops = self._drops(training)
+        plain = self._is_product and len(query.shape) == 3 and not return_attention_scores
+        if plain and forms.fits(query, key, value):
+            seen = None if seen is None else ops.expand_dims(seen, 1)
+            q, k, v = (ops.expand_dims(x, 2) for x in (self._scaled(query), key, value))
+            y, weights = ops.squeeze(forms.fused(q, k, v, seen, use_causal_mask, drops), 2), None
+        else:
+            if use_causal_mask:
+                seen = both(seen, forms.lower(query.shape[1], value.shape[1], is_symbolic(query)))
+            weights = forms.softmax(self.scores(query, key), seen)
+            weights = weights if drops is None else ops.dropout(weights, drops[0], salt=drops[1])
+            y = ops.matmul(weights, value)
         q_mask = self._checked_mask(q_mask, "the mask of the query", query.shape[:2])
         y = y if q_mask is None else ops.where(ops.expand_dims(q_mask, -1), y, 0.0)
         return [y, weights] if return_attention_scores else y
@@ -195,6 +198,10 @@ class AdditiveAttention(Attention):
     def build(self, input_shape):
         if self.use_scale:
             self.scale = self.add_weight("scale", (input_shape[0][-1],), None, "glorot_uniform")
+
+    @property
+    def _is_product(self) -> bool:
+        return False
 
     def scores(self, query, key):
         added = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))

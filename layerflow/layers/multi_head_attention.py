@@ -8,10 +8,9 @@ from typing import Any
 
 from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
-from layerflow.graph.ops.random import salt_of
+from layerflow.graph.ops import attention as forms
 from layerflow.graph.shapes import multiply, text
-from layerflow.graph.symbolic import is_symbolic
-from layerflow.layers.attention import Attending, as_mask, attended, both, causal, scale_of
+from layerflow.layers.attention import Attending, as_mask, both, scale_of
 from layerflow.layers.core import positive_integer
 from layerflow.layers.signatures import as_list
 from layerflow.layers.spatial import keep_settings, make_weight
@@ -26,6 +25,7 @@ class HeadedAttention(Attending):
     shared: int  # of key and value; each serves heads / shared of the query's
     depth: int  # features of a head of query and key
     value_depth: int
+    flash_attention: bool | None
     attention_output_kernel: Any
     attention_output_bias: Any
 
@@ -75,17 +75,15 @@ class HeadedAttention(Attending):
         output = self._output_of(query.shape)
         need_known(self.name, *inputs)
         self._axes(len(query.shape))
-        hidden = self._hidden(inputs, mask, attention_mask, use_causal_mask)
-        q = self._projected("query", self._in_rows(query), self.heads) * scale_of(self.depth)
+        seen = self._seen(inputs, mask, attention_mask)
+        q = self._projected("query", self._in_rows(query), self.heads, scale_of(self.depth))
         k = self._projected("key", self._in_rows(key), self.shared)
         v = self._projected("value", self._in_rows(value), self.shared)
-        if self.shared != self.heads:
-            k, v = (ops.repeat(x, self.heads // self.shared, 1) for x in (k, v))
-        weights = attended(ops.matmul(q, k, transpose_b=True), hidden)
-        used = weights
-        if training and self.dropout:
-            used = ops.dropout(weights, self.dropout, None, self.seed, salt_of(self.name))
-        y = ops.transpose(ops.matmul(used, v), (0, 2, 1, 3))
+        given, weights = (q, k, v, seen, use_causal_mask, self._drops(training)), None
+        if not return_attention_scores and forms.fits(q, k, v, self.flash_attention):
+            y = forms.fused(*given)
+        else:
+            y, weights = forms.stored(*given)
         lead = ops.shape_of(y)[:2]
         y = ops.reshape(y, (*lead, self.heads * self.value_depth))
         kernel = ops.reshape(self.attention_output_kernel, (-1, math.prod(output)))
@@ -94,14 +92,14 @@ class HeadedAttention(Attending):
         y = y + self.attention_output_bias if self.use_bias else y
         return [y, weights] if return_attention_scores else y
 
-    def _projected(self, name: str, x: Any, heads: int) -> Any:
-        """[batch, heads, steps, depth]."""
+    def _projected(self, name: str, x: Any, heads: int, scale: float = 1.0) -> Any:
+        """[batch, steps, heads, depth]."""
         kernel = getattr(self, f"{name}_kernel")
         depth = kernel.shape[-1]
         y = ops.matmul(x, ops.reshape(kernel, (kernel.shape[0], heads * depth)))
         if self.use_bias:
             y = y + ops.reshape(getattr(self, f"{name}_bias"), (heads * depth,))
-        return ops.transpose(ops.reshape(y, (*ops.shape_of(y)[:2], heads, depth)), (0, 2, 1, 3))
+        return ops.reshape(y if scale == 1.0 else y * scale, (*ops.shape_of(y)[:2], heads, depth))
 
     # Axes: attention goes along some of them; the others count as examples.
 
@@ -137,7 +135,7 @@ class HeadedAttention(Attending):
 
     # Masks
 
-    def _hidden(self, inputs: list[Any], mask: Any, attention_mask: Any, use_causal_mask: bool) -> Any:
+    def _seen(self, inputs: list[Any], mask: Any, attention_mask: Any) -> Any:
         """What heads may see, ready to be used with scores [examples, heads, steps, steps]; None is everything."""
         query, value = inputs[:2]
         masks, plain = self._masks(mask), len(query.shape) == 3
@@ -153,11 +151,9 @@ class HeadedAttention(Attending):
             attention_mask = ops.expand_dims(as_mask(attention_mask), 0)
         given = self._checked_mask(attention_mask, "attention_mask", (query.shape[0], rows, columns))
         if given is not None and len(given.shape) == 4:
-            found = None if found is None else ops.expand_dims(found, 1)
-            return both(both(found, given), causal(rows, columns, is_symbolic(query)) if use_causal_mask else None)
+            return both(None if found is None else ops.expand_dims(found, 1), given)
         found = both(found, given)
-        found = None if found is None else ops.expand_dims(found, 1)
-        return both(found, causal(rows, columns, is_symbolic(query)) if use_causal_mask else None)
+        return None if found is None else ops.expand_dims(found, 1)
 
 
 class MultiHeadAttention(HeadedAttention):
@@ -178,6 +174,8 @@ class MultiHeadAttention(HeadedAttention):
         use_bias: whether projections have biases.
         output_shape: features of the output; those of the query unless given.
         attention_axes: axes of steps along which attention goes; all unless given.
+        flash_attention: whether the scores are not stored; None: where they are large, as `lf.config.fused_attention`
+            says.  Dropout and masks count in both forms; with `return_attention_scores` scores are always stored.
         seed: gives this layer masks of its own.
 
     >>> x = lf.input(shape=[None, 16])
@@ -186,8 +184,6 @@ class MultiHeadAttention(HeadedAttention):
     >>> lf.model(inputs=x, outputs=y).predict(np.ones((2, 7, 16))).shape
     (2, 7, 16)
     """
-
-    FILE_NOTES = frozenset({"flash_attention"})
 
     def __init__(
         self,
@@ -206,6 +202,7 @@ class MultiHeadAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         seed: int | None = None,
+        flash_attention: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -215,6 +212,7 @@ class MultiHeadAttention(HeadedAttention):
         self.value_depth = self.value_dim
         kernel = (kernel_initializer, kernel_regularizer, kernel_constraint)
         self._keep(dropout, use_bias, seed, [*kernel, bias_initializer, bias_regularizer, bias_constraint])
+        self.flash_attention = flash_attention
         if output_shape is not None:
             self.partial_output_shape = tuple(positive_integer(self, "output_shape", n) for n in as_list(output_shape))
         self.attention_axes = None if attention_axes is None else tuple(int(a) for a in as_list(attention_axes))
@@ -229,7 +227,7 @@ class GroupQueryAttention(HeadedAttention):
         head_dim: features of a head.
         num_query_heads: heads of the query.
         num_key_value_heads: heads of key and value; they must divide the query's.
-        dropout, use_bias, seed: as for MultiHeadAttention.
+        dropout, use_bias, flash_attention, seed: as for MultiHeadAttention.
 
     >>> x = np.ones((2, 7, 16))
     >>> layer = lf.layers.group_query_attention(head_dim=4, num_query_heads=4, num_key_value_heads=2)
@@ -238,8 +236,6 @@ class GroupQueryAttention(HeadedAttention):
     >>> layer.key_kernel.shape  # two heads, not four
     (16, 2, 4)
     """
-
-    FILE_NOTES = frozenset({"flash_attention"})
 
     def __init__(
         self,
@@ -256,6 +252,7 @@ class GroupQueryAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         seed: int | None = None,
+        flash_attention: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -269,6 +266,7 @@ class GroupQueryAttention(HeadedAttention):
             )
         kernel = (kernel_initializer, kernel_regularizer, kernel_constraint)
         self._keep(dropout, use_bias, seed, [*kernel, bias_initializer, bias_regularizer, bias_constraint])
+        self.flash_attention = flash_attention
 
 
 multi_head_attention = factory(MultiHeadAttention)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.graph import ops
-from layerflow.graph.ops import convolution, indexing, movement, rows
+from layerflow.graph.ops import attention, convolution, indexing, movement, rows
 from layerflow.graph.ops import elementwise as e
 from layerflow.graph.ops import random as rnd
 from layerflow.graph.ops import windows as win
@@ -41,6 +41,10 @@ def case(op: str, call: Callable[..., Any], *shapes: tuple[int, ...], **options:
 
 A, ROW, WIDE = (3, 5), (5,), (4, 37)
 WINDOW: dict[str, Any] = {"size": (2, 3), "strides": (1, 2), "dilations": (1, 1)}
+
+QKV = ((2, 7, 4, 5), (2, 9, 2, 5), (2, 9, 2, 6))
+SEEN = np.arange(9) >= np.array([[0], [3]])[..., None, None]
+PLAIN: dict[str, Any] = {"causal": False, "masked": False, "dropped": False}
 
 CASES = [
     # --- map: same shapes, broadcasting, lengths that are no multiple of a vector
@@ -164,6 +168,26 @@ CASES = [
         (3, 7, 6),
         (3, 5, 4),
         note="groups",
+    ),
+    *(
+        case("attend", lambda q, k, v, at=at: attention.fused(q, k, v, causal=at), *QKV, note="causal" if at else "")
+        for at in (False, True)
+    ),
+    case("attend", lambda q, k, v: attention.fused(q, k, v, SEEN, True), *QKV, note="rows that see nothing"),
+    case("attend", attention.fused, (2, 70, 2, 20), (2, 140, 2, 20), (2, 140, 2, 33), note="several blocks"),
+    case("attend_sums", lambda q, k, v: attention.sums_p.bind([q, k, v], **PLAIN), *QKV, gradient=False),
+    *(
+        case(
+            p.name,
+            lambda *x, p=p: p.bind(x, **PLAIN),
+            *QKV,
+            (2, 7, 4, 2),
+            (2, 7, 4),
+            (2, 7, 4, 6),
+            low=0.5,
+            gradient=False,
+        )
+        for p in (attention.query_p, attention.key_p, attention.value_p)
     ),
     # --- move
     case("reshape", lambda a: ops.reshape(a, (5, 3)) * 2, A),
