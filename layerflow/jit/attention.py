@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from layerflow.graph.ir import Graph
-from layerflow.graph.shapes import static
+from layerflow.graph.shapes import static, typical
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit.access import batch_of
 from layerflow.jit.index import Index, Ranges
@@ -63,7 +63,7 @@ def multiply_adds(op: Op) -> float:
     """Multiply-adds for one sample (or for all, where their number is known)."""
     q, k, v = op.inputs[:3]
     lead, rows, heads, depth = q.shape
-    scores = static(rows) * static(heads) * static(k.shape[1]) * (lead if isinstance(lead, int) else lead.factor)
+    scores = static(rows) * static(heads) * static(k.shape[1]) * typical(lead)
     width = static(v.shape[-1])
     each = {"attend": depth, "attend_sums": 0, "attend_query": depth, "attend_key": depth, "attend_value": width}
     own = static(each[op.name])

@@ -8,7 +8,7 @@ from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
 from layerflow.jit import library, memory, native, pipeline, schedule, sharing, target, winograd_pass
 from layerflow.jit.cpus import get_num_threads
-from layerflow.jit.fusion import Group
+from layerflow.jit.groups import Group
 
 
 def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 32) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.primitive import is_simple
-from layerflow.graph.shapes import Dim, Extent, Shape
+from layerflow.graph.shapes import Dim
 from layerflow.graph.symbolic import LITERAL, Kind, Op
 from layerflow.jit import access, attention, overwriting
 from layerflow.jit.contraction import contraction, fold_index, is_sharded
+from layerflow.jit.groups import Group
 from layerflow.jit.index import Index, Ranges
 from layerflow.jit.order import ordered
 from layerflow.jit.sparse import computed_by_rows
@@ -21,39 +21,6 @@ COPIES = ("concatenate", "pad", "overlap_add", "winograd_kernel")  # moves that 
 WITH_PARTS, PARTS = ("loop", "update_rows"), ("loop_part", "rows_part")  # ops of several results, and these
 CARRIED_OUT = (*COPIES, "scatter_add", "update_rows", "keep", "winograd_fold")
 IMAGES = {"winograd_convolve": (0,), "winograd_kernel_gradient": (0, 1), "winograd_input_gradient": (0,)}
-
-
-@dataclasses.dataclass(eq=False)
-class Group:
-    """Values computed by one loop nest.
-
-    kind: "map" (one element each), "row" (folds of the last axis and what surrounds them), "column" (folds of another
-    axis), "gemm", or the name of a copying op.  `domain` is the index space of the members; for "row" the rows, with
-    `inner` the extent of the folded axis; for a "gemm" of several `parts` the columns of one (see `gates`).
-    """
-
-    kind: str
-    anchor: Op
-    domain: Shape
-    inner: Extent | None = None
-    members: list[Op] = dataclasses.field(default_factory=list)
-    stored: list[Op] = dataclasses.field(default_factory=list)
-    parts: int = 1
-
-    def variables(self, ranges: Ranges) -> tuple[Index, ...]:
-        """Loop variables of the domain: i0, i1, ..., with j for the vector axis."""
-        extents = [*self.domain, self.inner] if self.kind == "row" else list(self.domain)
-        names = [f"i{k}" for k in range(len(extents))]
-        if names:
-            names[-1] = "j"
-        return tuple(ranges.declare(n, e) for n, e in zip(names, extents, strict=True))
-
-    def index_of(self, op: Op, ranges: Ranges) -> tuple[Index, ...]:
-        """The element of member `op` computed at the current loop variables."""
-        variables = self.variables(ranges)
-        if self.kind == "row" and op.shape == self.domain:
-            variables = variables[:-1]
-        return access.canonical(variables, op.shape)
 
 
 def fuse(graph: Graph, side_by_side: bool = False) -> list[Group]:

@@ -12,7 +12,7 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
-from layerflow.jit.fusion import Group
+from layerflow.jit.groups import Group
 from layerflow.jit.index import Ranges
 
 PARTS = range(2, 7)  # more would leave too few rows to a tile

@@ -15,7 +15,7 @@ import numpy as np
 from layerflow import config
 from layerflow.graph.ir import Graph, verify
 from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion, library, recurrence, target
+from layerflow.jit import fusion, groups, library, recurrence, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
@@ -52,7 +52,7 @@ class Stages:
 
     graph: Graph
     simplified: Graph
-    groups: list[fusion.Group]
+    groups: list[groups.Group]
     plan: scheduling.Schedule
     module: Module
 

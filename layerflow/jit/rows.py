@@ -12,7 +12,7 @@ from layerflow.graph.shapes import Dim, Shape, code, static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
 from layerflow.jit.access import batch_of
-from layerflow.jit.fusion import Group
+from layerflow.jit.groups import Group
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.schedule import Buffer, Kernel, Schedule

@@ -17,7 +17,7 @@ from layerflow.graph.symbolic import CONSTANT, INPUT, PARAMETER, Kind, Op
 from layerflow.jit import access, attention
 from layerflow.jit.access import Layout
 from layerflow.jit.contraction import contraction, ends_part, fold_index, is_sample_work, is_sharded, sample_of
-from layerflow.jit.fusion import Group
+from layerflow.jit.groups import Group
 from layerflow.jit.index import Index, Ranges
 
 # A value this small that needs no samples is computed by every thread for itself, which saves a barrier.

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from layerflow.graph import ops
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.jit import access, memory
-from layerflow.jit.fusion import Group
+from layerflow.jit.groups import Group
 from layerflow.jit.schedule import Buffer, Kernel, Schedule
 
 
