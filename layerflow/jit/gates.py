@@ -66,20 +66,22 @@ def _reads(group: Group, stored: dict[Op, int]) -> Iterator[tuple[Op, tuple[ix.I
 def _join(product: Group, gates: Group, others: Sequence[Group], graph: Graph) -> None:
     product.parts = int(product.domain[1]) // int(gates.domain[1])  # type: ignore[arg-type]
     product.domain = gates.domain
-    wanted = {op for group in others if group is not product for op in _sources(group, set(product.stored))}
+    stored = {op for group in (*others, product, gates) for op in group.stored}
+    wanted = {op for group in others if group is not product for op in _sources(group, set(product.stored), stored)}
     kept = [op for op in product.stored if op in wanted or op in graph.roots]
     product.members = [*product.members, *gates.members]
     product.stored = [*kept, *gates.stored]
 
 
-def _sources(group: Group, among: set[Op]) -> set[Op]:
+def _sources(group: Group, among: set[Op], stored: set[Op]) -> set[Op]:
     """Those of `among` that a group reads."""
     found, stack, seen = set(), [i for op in group.members for i in op.inputs], set()
+    stops = stored - set(group.members)
     while stack:
         op = stack.pop()
         if op in among:
             found.add(op)
-        elif op not in seen and op.primitive.kind is not Kind.LEAF:
+        elif op not in seen and op not in stops and op.primitive.kind is not Kind.LEAF:
             seen.add(op)
             stack.extend(op.inputs)
     return found

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from layerflow.graph import ops
 from layerflow.graph.ir import Graph, substitute, topological
-from layerflow.graph.ops.loop import body_input, is_number, loop_of
-from layerflow.graph.symbolic import Kind, Op, intern, layer_scope
+from layerflow.graph.ops.loop import body_input, is_number, is_sampled, loop_of, named_input, slice_shape
+from layerflow.graph.symbolic import Kind, Op, SymbolicTensor, intern, layer_scope
 from layerflow.jit.simplify import simplify, untranspose
 
+LARGEST_PROJECTION = 1 << 16  # elements of a matrix that is read at every step rather than once
 FIXED = ("length", "reverse", "sequences", "states")
 
 
 def prepare_loops(graph: Graph) -> Graph:
     """Loops in the form in which they are compiled."""
     graph = merge_loops(graph)
-    used = _used_parts(graph)
+    used, users = _used_parts(graph), graph.users()
     memo: dict[Op, Op] = {}
     for op in graph.ops:
         inputs = tuple(memo[i] for i in op.inputs)
         if op.name == "loop_part":
             memo[op] = used[op.inputs[0]][op.attrs["at"]]
         elif op.name == "loop":
-            _prepared(op, inputs, used[op])
+            body = (op.attrs["body"].graph, inputs)
+            if graph.updates:  # a training step waits for memory, a prediction of few samples for its matrices
+                body = _with_projections(op, inputs, users)
+            _prepared(op, *body, used[op])
             memo[op] = op
         else:
             memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)
@@ -66,10 +71,60 @@ def _used_parts(graph: Graph) -> dict[Op, dict[int, Op]]:
     return found
 
 
-def _prepared(op: Op, operands: tuple[Op, ...], parts: dict[int, Op]) -> None:
+def _with_projections(op: Op, operands: tuple[Op, ...], users: dict[Op, list[Op]]) -> tuple[Graph, tuple[Op, ...]]:
+    """The body and operands of a loop with small products of a sequence made step by step: their [batch, steps, units]
+    stay in the cache."""
+    body, n = op.attrs["body"].graph, op.attrs["sequences"]
+    inputs, given, replaced = list(body.inputs), list(operands), {}
+    for at in range(n):
+        found = _projection(op.inputs[at], operands[at], users)
+        if found is None:
+            continue
+        sequence, kernel, biases = found
+        own = [body_input(kernel, f"kernel{at}"), *(body_input(b, f"bias{at}_{k}") for k, b in enumerate(biases))]
+        part = named_input(slice_shape(sequence.shape), sequence.dtype, f"projected{at}")
+        value = ops.matmul(SymbolicTensor(part), SymbolicTensor(own[0]))
+        for bias in own[1:]:
+            value = value + SymbolicTensor(bias)
+        replaced[inputs[at]] = value.op
+        inputs[at], given[at] = part, sequence
+        inputs += own
+        given += [kernel, *biases]
+    if not replaced:
+        return body, operands
+    with layer_scope(op.layer):
+        outputs = substitute(body.outputs, replaced, _rebuilt)
+    return Graph(tuple(inputs), tuple(outputs)), tuple(given)
+
+
+def _projection(old: Op, new: Op, users: dict[Op, list[Op]]) -> tuple[Op, Op, list[Op]] | None:
+    """(sequence, kernel, biases) if a loop alone reads a product of a sequence with a small matrix, else None.
+
+    Args:
+        old: the operand in the graph of `users`.
+        new: the same in the graph that is being made.
+    """
+    biases = []
+    while old.name == "add" and len(users[old]) == 1:
+        at = 0 if old.inputs[0].shape == old.shape else 1
+        if old.inputs[1 - at].shape != old.shape[-1:]:
+            return None
+        biases.append(new.inputs[1 - at])
+        old, new = old.inputs[at], new.inputs[at]
+    rows = old.inputs[0] if old.name == "reshape" and len(users[old]) == 1 else old
+    if rows.name != "matmul" or len(users[rows]) != 1 or rows.attrs["transpose_a"] or rows.attrs["transpose_b"]:
+        return None
+    merged, kernel = new.inputs[0].inputs
+    sequence = merged.inputs[0] if merged.name == "reshape" else merged
+    depth, columns = kernel.shape
+    small = isinstance(depth, int) and isinstance(columns, int) and depth * columns <= LARGEST_PROJECTION
+    fits = len(sequence.shape) == 3 and sequence.shape[:2] == old.shape[:2] and is_sampled(sequence.shape)
+    return (sequence, kernel, biases[::-1]) if small and fits else None
+
+
+def _prepared(op: Op, body: Graph, operands: tuple[Op, ...], parts: dict[int, Op]) -> None:
     """Puts the results of the loop in its new form into `parts`."""
     n, m = op.attrs["sequences"], op.attrs["states"]
-    body: Graph = op.attrs["body"].graph
     kept = [at for at in sorted(parts) if at >= m]
     outputs = (*body.outputs[:m], *(body.outputs[at] for at in kept))
     body = untranspose(simplify(Graph(body.inputs, outputs)))

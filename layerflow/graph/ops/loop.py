@@ -107,7 +107,7 @@ def scan(
     if not any(map(symbolic.is_symbolic, (*states, *sequences))):
         return _eagerly(f, list(states), sequences, shapes.static(steps), reverse)
     given, starts = [as_op(x) for x in sequences], [as_op(s) for s in states]
-    slices = [SymbolicTensor(_input(slice_shape(x.shape), x.dtype, f"slice{i}")) for i, x in enumerate(given)]
+    slices = [SymbolicTensor(named_input(slice_shape(x.shape), x.dtype, f"slice{i}")) for i, x in enumerate(given)]
     before = [SymbolicTensor(body_input(s, f"state{i}")) for i, s in enumerate(starts)]
     new, kept = f(list(before), list(slices))
     outputs = [*(as_op(s, b.dtype) for s, b in zip(new, before, strict=True)), *map(as_op, kept)]
@@ -188,10 +188,10 @@ def loop_of(
 
 def body_input(like: Op, name: str) -> Op:
     """What stands in a body for a value of this shape and type from outside."""
-    return _input(like.shape, like.dtype, name)
+    return named_input(like.shape, like.dtype, name)
 
 
-def _input(shape: Shape, dtype: np.dtype, name: str) -> Op:
+def named_input(shape: Shape, dtype: np.dtype, name: str) -> Op:
     return Op(INPUT, (), {"name": name}, shape, dtype)
 
 
