@@ -35,15 +35,15 @@ def test_example(example, request, tmp_path, monkeypatch, capsys):
 
 
 def test_dumps_on_the_page_of_the_compiler(capsys, monkeypatch):
-    """The page shows excerpts of what its example prints, in its order; "..." stands for lines left out."""
+    """The page shows excerpts of what its examples print, in their order; "..." stands for lines left out."""
     wide = target.Target("any", "", 64, 32, 48 << 10, 2 << 20, True)
     monkeypatch.setattr(target, "host", lambda: wide)
     page = (ROOT / "docs/compiler.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(example, "compiler.md", "exec"), {"__name__": "__main__"})
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(example, "compiler.md", "exec"), {"__name__": "__main__"})
     printed = iter(capsys.readouterr().out.splitlines())
     excerpts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    assert len(excerpts) == 3
+    assert len(excerpts) == 4
     for line in "".join(excerpts).splitlines():
         assert line == "..." or line in printed, f"compiler.md shows a line that is not printed there any more: {line}"
 
