@@ -7,7 +7,7 @@ from typing import Any
 
 from layerflow.errors import ShapeError
 from layerflow.graph import ops
-from layerflow.graph.shapes import Dim, Extent, Shape, UnknownExtentError, text
+from layerflow.graph.shapes import BATCH, Dim, Extent, Shape, UnknownExtentError, symbols_of, text, valued
 from layerflow.graph.symbolic import SymbolicTensor
 
 # What stands for the first unknown extent in two tries; further ones follow it.  Large, for windows to fit; where that
@@ -36,7 +36,7 @@ def by_example(inputs: Sequence[SymbolicTensor], trace: Trace) -> list[SymbolicT
 def _by_example(
     inputs: Sequence[SymbolicTensor], trace: Trace, sizes: tuple[int, int], step: int
 ) -> list[SymbolicTensor]:
-    unknown = list(dict.fromkeys(n.symbol for x in inputs for n in x.op.shape[1:] if isinstance(n, Dim)))
+    unknown = list(dict.fromkeys(s for x in inputs for n in x.op.shape[1:] for s in symbols_of(n) if s != BATCH))
     numbers = [{name: first + step * number for number, name in enumerate(unknown)} for first in sizes]
     tries = [trace([ops.placeholder(_with_numbers(x.op.shape, each), x.dtype) for x in inputs]) for each in numbers]
     results = []
@@ -48,7 +48,7 @@ def _by_example(
 
 def _with_numbers(shape: Shape, numbers: dict[str, int]) -> list[Any]:
     return [
-        n.factor * numbers[n.symbol] if axis and isinstance(n, Dim) and n.symbol in numbers else n
+        valued(n, numbers) if axis and isinstance(n, Dim) and numbers.keys() >= set(symbols_of(n)) else n
         for axis, n in enumerate(shape)
     ]
 
