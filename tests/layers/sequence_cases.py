@@ -61,7 +61,7 @@ FEATURES = [
     (L.Discretization, {"bin_boundaries": [-0.5, 0.0, 0.5]}, [(2, 3)], (2, 3), {"gradient": False}),
     (L.CategoryEncoding, {"num_tokens": 5}, [(2, 3)], (2, 5), _WHOLE),
     (L.CategoryEncoding, {"num_tokens": 5, "output_mode": "count"}, [(2, 3)], (2, 5), _WHOLE),
-    (L.CategoryEncoding, {"num_tokens": 5, "output_mode": "oneHot"}, [(2, 1)], (2, 5), _WHOLE),
+    (L.CategoryEncoding, {"num_tokens": 5, "output_mode": "oneHot"}, [(2, 3)], (2, 3, 5), _WHOLE),
     (L.Function, {"function": "softsign"}, [(2, 4, 3)], (2, 4, 3)),
 ]
 

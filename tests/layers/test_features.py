@@ -105,3 +105,13 @@ def test_clone_model_takes_other_layers():
     clone = lf.clone_model(graph)
     assert not np.array_equal(clone.predict(X), graph.predict(X))
     assert [layer.name for layer in clone.layers] == [layer.name for layer in graph.layers]
+
+
+def test_one_hot_of_single_numbers():
+    """An axis of one number is left out where that is known; a model of any number of steps keeps it."""
+    layer = L.category_encoding(num_tokens=5, output_mode="oneHot")
+    assert layer.apply(np.array([[1], [4]])).shape == (2, 5)
+    x = lf.input(shape=[None], dtype="int32")
+    model = lf.model(inputs=x, outputs=L.category_encoding(num_tokens=5, output_mode="oneHot").apply(x))
+    assert model.outputs[0].shape == (None, None, 5)
+    assert [model.predict(np.ones((2, n), np.int32)).shape for n in (3, 1)] == [(2, 3, 5), (2, 1, 5)]
