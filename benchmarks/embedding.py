@@ -79,7 +79,7 @@ def layerflow() -> None:
 
 
 def torch_() -> None:
-    import torch  # type: ignore[import-not-found]
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
 

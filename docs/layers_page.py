@@ -133,7 +133,7 @@ def _makes(function: Callable[..., Any]) -> Any:
 
 def parameters(cls: type) -> list[inspect.Parameter]:
     """Arguments of the constructor."""
-    return list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return list(inspect.signature(cls.__init__).parameters.values())[1:]
 
 
 def signature(name: str, cls: type) -> str:

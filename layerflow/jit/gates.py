@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from layerflow.graph.ir import Graph
+from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import access
 from layerflow.jit import index as ix
@@ -64,7 +65,7 @@ def _reads(group: Group, stored: dict[Op, int]) -> Iterator[tuple[Op, tuple[ix.I
 
 
 def _join(product: Group, gates: Group, others: Sequence[Group], graph: Graph) -> None:
-    product.parts = int(product.domain[1]) // int(gates.domain[1])  # type: ignore[arg-type]
+    product.parts = static(product.domain[1]) // static(gates.domain[1])
     product.domain = gates.domain
     stored = {op for group in (*others, product, gates) for op in group.stored}
     wanted = {op for group in others if group is not product for op in _sources(group, set(product.stored), stored)}

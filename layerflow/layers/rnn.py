@@ -23,7 +23,22 @@ from layerflow.registry import accepts_camel_case, factory
 _OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 
 
-class RNN(Layer):
+class TakesStates(Layer):
+    """Base of layers that may be told what states to start from; of both ways, the forward layer's come first."""
+
+    @accepts_camel_case
+    def apply(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+        """As `Layer.apply`; `initial_state` is a list of the states to start from, also given behind the input."""
+        if initial_state is not None:
+            given = [inputs] if is_nested_numbers(inputs) else as_list(inputs)
+            inputs = [*given, *as_list(initial_state)]
+        return super().apply(inputs, **kwargs)
+
+    def __call__(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+        return self.apply(inputs, initial_state=initial_state, **kwargs)
+
+
+class RNN(TakesStates):
     """A cell run over the steps of [batch, steps, features].
 
     The output is that of the last step, [batch, units], or with `return_sequences` those of all steps; with
@@ -91,17 +106,6 @@ class RNN(Layer):
         return self.path  # weights of the cell are named as the layer's own, as in files of TF.js
 
     # Calls
-
-    @accepts_camel_case
-    def apply(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
-        """As `Layer.apply`; `initial_state` is a list of the states to start from, also given behind the input."""
-        if initial_state is not None:
-            given = [inputs] if is_nested_numbers(inputs) else as_list(inputs)
-            inputs = [*given, *as_list(initial_state)]
-        return super().apply(inputs, **kwargs)
-
-    def __call__(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
-        return self.apply(inputs, initial_state=initial_state, **kwargs)
 
     def _check_inputs(self, shapes: list[Any]) -> None:
         super()._check_inputs(shapes[:1])

@@ -10,11 +10,11 @@ from layerflow.graph import ops, shapes
 from layerflow.layers.base import Layer
 from layerflow.layers.cells import state_shapes
 from layerflow.layers.reading import deserialize
-from layerflow.layers.rnn import RNN
-from layerflow.layers.signatures import as_list, is_nested_numbers, several, single
+from layerflow.layers.rnn import RNN, TakesStates
+from layerflow.layers.signatures import as_list, several, single
 from layerflow.layers.stacked_cells import share_dtype
 from layerflow.layers.topology import InputSpec
-from layerflow.registry import accepts_camel_case, factory, option
+from layerflow.registry import factory, option
 
 
 def _inner(wrapper: str, layer: Any) -> Layer:
@@ -82,7 +82,7 @@ class TimeDistributed(Wrapper):
         return self.path  # as files of TF.js name the weights
 
     @property
-    def stateful(self) -> bool:  # type: ignore[override]
+    def stateful(self) -> bool:
         return self.layer.stateful
 
     def reset_states(self) -> None:
@@ -119,7 +119,7 @@ def _merged(x: Any) -> Any:
 MERGE_MODES = ("concat", "sum", "mul", "ave")
 
 
-class Bidirectional(Wrapper):
+class Bidirectional(TakesStates, Wrapper):
     """A recurrent layer run over the steps of [batch, steps, features] in both directions, by a copy each with weights
     of its own.
 
@@ -168,23 +168,12 @@ class Bidirectional(Wrapper):
         return f"{self.path}/{held.name}"
 
     @property
-    def stateful(self) -> bool:  # type: ignore[override]
+    def stateful(self) -> bool:
         return self.forward_layer.stateful
 
     def reset_states(self) -> None:
         self.forward_layer.reset_states()
         self.backward_layer.reset_states()
-
-    @accepts_camel_case
-    def apply(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
-        """As `RNN.apply`; the states are those of the forward, then of the backward layer."""
-        if initial_state is not None:
-            given = [inputs] if is_nested_numbers(inputs) else as_list(inputs)
-            inputs = [*given, *as_list(initial_state)]
-        return super().apply(inputs, **kwargs)
-
-    def __call__(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
-        return self.apply(inputs, initial_state=initial_state, **kwargs)
 
     def _check_inputs(self, shapes: list[Any]) -> None:
         for layer, mine in self._split(shapes):

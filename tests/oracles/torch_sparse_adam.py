@@ -11,7 +11,7 @@ RATE, STEPS, ROWS, WIDTH, BATCH = 0.05, 6, 9, 5, (3, 4)
 
 
 def main() -> None:
-    import torch  # type: ignore[import-not-found]
+    import torch  # pyright: ignore[reportMissingImports]
 
     rng = np.random.default_rng(0)
     start = rng.standard_normal((ROWS, WIDTH)).astype(np.float32)
