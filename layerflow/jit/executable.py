@@ -84,7 +84,7 @@ class Executable:
 
     def _prepare(self, rows: int, count: int, extents: Mapping[str, int] = memory.NO_EXTENTS) -> None:
         """Tables and arena for batches of `rows` on `count` threads; made anew only when something grows."""
-        largest = {symbol: max(n, self.largest.get(symbol, 0)) for symbol, n in extents.items()}
+        largest = {symbol: self._room(n, self.largest.get(symbol, 0)) for symbol, n in extents.items()}
         if rows > self.rows or count > self.threads or largest != self.largest:
             self.rows, self.threads, self.largest = max(rows, self.rows), max(count, self.threads), largest
             self._make_tables()
@@ -93,6 +93,11 @@ class Executable:
         self.extents = dict(extents)
         for symbol, n in extents.items():
             self.table[:, self.module.symbols[symbol]] = n
+
+    @staticmethod
+    def _room(wanted: int, there: int) -> int:
+        """Steps to have memory for: a quarter more each time, for lengths may come in order."""
+        return there if wanted <= there else max(wanted, there + there // 4)
 
     def _make_tables(self) -> None:
         self.current = None

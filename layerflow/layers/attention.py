@@ -13,6 +13,7 @@ from layerflow.graph.ops.random import salt_of
 from layerflow.graph.shapes import text
 from layerflow.graph.symbolic import is_symbolic
 from layerflow.layers.base import Layer
+from layerflow.layers.core import share
 from layerflow.layers.signatures import as_list
 from layerflow.layers.unknown_extents import need_known
 from layerflow.registry import accepts_camel_case, factory, option
@@ -122,9 +123,7 @@ class Attention(Attending):
         super().__init__(**kwargs)
         self.use_scale = bool(use_scale)
         self.score_mode = option(f"{self.name}: score_mode", score_mode, ("dot", "concat"))
-        if not 0.0 <= float(dropout) < 1.0:
-            raise ArgumentError(f"{self.name}: dropout must lie in [0, 1), got {dropout}.")
-        self.dropout, self.seed = float(dropout), seed
+        self.dropout, self.seed = share(self, "dropout", dropout, whole=False), seed
 
     def build(self, input_shape):
         if self.use_scale:

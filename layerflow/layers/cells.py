@@ -15,7 +15,7 @@ from layerflow.graph import ops
 from layerflow.graph.ops.random import salt_of
 from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
-from layerflow.layers.core import positive_integer
+from layerflow.layers.core import positive_integer, share
 from layerflow.layers.signatures import as_list, several
 from layerflow.layers.spatial import keep_settings, make_weight
 from layerflow.registry import factory
@@ -59,10 +59,8 @@ class Cell(Layer):
         raise NotImplementedError(f"{type(self).__name__} must have a state_size.")
 
     def _keep_rates(self, dropout: float, recurrent_dropout: float, seed: int | None) -> None:
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0.0 <= float(rate or 0.0) <= 1.0:
-                raise ArgumentError(f"{self.name}: {name} must lie in [0, 1], got {rate}.")
-        self.dropout, self.recurrent_dropout = float(dropout or 0.0), float(recurrent_dropout or 0.0)
+        self.dropout = share(self, "dropout", dropout or 0.0)
+        self.recurrent_dropout = share(self, "recurrent_dropout", recurrent_dropout or 0.0)
         self.seed = seed
 
     def draw(self, x: Any, states: Sequence[Any], training: bool, steps: bool = True) -> Any:

@@ -27,6 +27,14 @@ def positive_integer(layer: Layer, argument: str, value: Any) -> int:
     return number
 
 
+def share(layer: Layer, argument: str, value: Any, whole: bool = True) -> float:
+    """The value as a number from 0 to 1; `whole`: 1 may be meant."""
+    number = float(value)
+    if not (0.0 <= number <= 1.0 and (whole or number < 1.0)):
+        raise ArgumentError(f"{layer.name}: {argument} must lie in [0, 1{']' if whole else ')'}, got {value}.")
+    return number
+
+
 class Dense(Layer):
     """activation(x kernel + bias) along the last axis: [batch, ..., features] to [batch, ..., units].
 
@@ -156,9 +164,7 @@ class Dropout(Layer):
         self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        if not 0.0 <= rate <= 1.0:
-            raise ArgumentError(f"{self.name}: rate must lie in [0, 1], got {rate}.")
-        self.rate, self.noise_shape, self.seed = float(rate), noise_shape, seed
+        self.rate, self.noise_shape, self.seed = share(self, "rate", rate), noise_shape, seed
 
     def call(self, x, training=False):
         if not training or self.rate == 0.0:

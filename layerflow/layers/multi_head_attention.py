@@ -11,7 +11,7 @@ from layerflow.graph import ops
 from layerflow.graph.ops import attention as forms
 from layerflow.graph.shapes import multiply, text
 from layerflow.layers.attention import Attending, as_mask, both, scale_of
-from layerflow.layers.core import positive_integer
+from layerflow.layers.core import positive_integer, share
 from layerflow.layers.signatures import as_list
 from layerflow.layers.spatial import keep_settings, make_weight
 from layerflow.layers.unknown_extents import need_known
@@ -30,9 +30,7 @@ class HeadedAttention(Attending):
     attention_output_bias: Any
 
     def _keep(self, dropout: float, use_bias: bool, seed: int | None, settings: Sequence[Any]) -> None:
-        if not 0.0 <= float(dropout) < 1.0:
-            raise ArgumentError(f"{self.name}: dropout must lie in [0, 1), got {dropout}.")
-        self.dropout, self.use_bias, self.seed = float(dropout), bool(use_bias), seed
+        self.dropout, self.use_bias, self.seed = share(self, "dropout", dropout, whole=False), bool(use_bias), seed
         kernel, bias = settings[:3], settings[3:]
         keep_settings(self, "kernel", *kernel, default="glorot_uniform")
         keep_settings(self, "bias", *bias)

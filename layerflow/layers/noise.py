@@ -10,6 +10,7 @@ from layerflow.errors import ArgumentError
 from layerflow.graph import ops
 from layerflow.graph.ops.random import salt_of
 from layerflow.layers.base import Layer
+from layerflow.layers.core import share
 from layerflow.registry import factory
 
 # The two constants of selu (Klambauer et al. 2017).
@@ -35,11 +36,6 @@ class Noise(Layer):
     def _normal(self, x: Any, mean: float, stddev: float) -> Any:
         drawn = ops.random_normal(None, mean, stddev, None, self.seed, salt_of(self.name), like=x)
         return ops.cast(drawn, x.dtype)
-
-    def _rate(self, rate: Any) -> float:
-        if not 0.0 <= float(rate) < 1.0:
-            raise ArgumentError(f"{self.name}: rate must lie in [0, 1), got {rate}.")
-        return float(rate)
 
 
 class GaussianNoise(Noise):
@@ -80,7 +76,7 @@ class GaussianDropout(Noise):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, **kwargs)
-        self.rate = self._rate(rate)
+        self.rate = share(self, "rate", rate, whole=False)
 
     def noisy(self, x):
         return x * self._normal(x, 1.0, math.sqrt(self.rate / (1.0 - self.rate))) if self.rate else x
@@ -105,7 +101,7 @@ class AlphaDropout(Noise):
         self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
     ):
         super().__init__(seed, **kwargs)
-        self.rate, self.noise_shape = self._rate(rate), noise_shape
+        self.rate, self.noise_shape = share(self, "rate", rate, whole=False), noise_shape
 
     def noisy(self, x):
         if not self.rate:

@@ -10,6 +10,7 @@ from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import ops
 from layerflow.graph.shapes import text
 from layerflow.layers.base import Layer
+from layerflow.layers.core import share
 from layerflow.layers.spatial import keep_settings, make_weight
 from layerflow.layers.topology import InputSpec
 from layerflow.registry import factory
@@ -99,10 +100,8 @@ class BatchNormalization(Normalizing):
         axes: list[Any] = list(axis) if isinstance(axis, (list, tuple)) else [axis]  # Keras writes [3]
         if len(axes) != 1 or not isinstance(axes[0], numbers.Integral):
             raise ArgumentError(f"{self.name}: axis must be the number of one axis, got {axis!r}.")
-        if not 0 <= momentum <= 1:
-            raise ArgumentError(f"{self.name}: momentum must lie in [0, 1], got {momentum!r}.")
         self.axis = int(axes[0])
-        self.momentum = float(momentum)
+        self.momentum = share(self, "momentum", momentum)
         self._keep(epsilon, center, scale)
         keep_settings(self, "gamma", gamma_initializer, gamma_regularizer, gamma_constraint, "ones")
         keep_settings(self, "beta", beta_initializer, beta_regularizer, beta_constraint)
