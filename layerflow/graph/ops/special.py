@@ -12,3 +12,9 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 def erf(x):
     """The error function, elementwise."""
     return np.asarray(_erf(x)).astype(np.result_type(x, np.float32), copy=False)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without overflow on either side."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
