@@ -43,7 +43,7 @@ def test_dumps_on_the_page_of_the_compiler(capsys, monkeypatch):
         exec(compile(example, "compiler.md", "exec"), {"__name__": "__main__"})
     printed = iter(capsys.readouterr().out.splitlines())
     excerpts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    assert len(excerpts) == 4
+    assert len(excerpts) == 5
     for line in "".join(excerpts).splitlines():
         assert line == "..." or line in printed, f"compiler.md shows a line that is not printed there any more: {line}"
 

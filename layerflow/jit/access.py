@@ -19,13 +19,24 @@ IndexTuple = tuple[Index, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Element strides of a buffer; the leading extent may be a run-time one."""
+    """Element strides of a buffer; the leading extent may be a run-time one.
+
+    In `panels` (columns, distance) the columns of the last axis lie in matrices of so many, each row behind the one
+    before, so that a product finds the columns of a tile without gaps.
+    """
 
     shape: Shape
     strides: tuple[Extent, ...]
+    panels: tuple[int, Extent] | None = None
 
-    def offset(self, index: Sequence[Index]) -> Index:
+    def offset(self, index: Sequence[Index], ranges: Ranges | None = None) -> Index:
+        """Elements before the one at `index`; `ranges` are needed where columns lie in panels."""
         total = ix.ZERO
+        if self.panels:
+            assert ranges is not None
+            columns, distance = self.panels
+            total = ix.scale(ranges.divide(index[-1], columns), distance)
+            index = (*index[:-1], ranges.modulo(index[-1], columns))
         for position, stride in zip(index, self.strides, strict=True):
             total = ix.add(total, ix.scale(position, stride))
         return total

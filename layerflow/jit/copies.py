@@ -132,11 +132,11 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     op = kernel.group.anchor
     source, target = plan.buffers[op.inputs[0]], plan.buffers[op]
     rows, columns = map(static, op.inputs[0].shape)
-    down, across = source.layout.fixed[0], target.layout.fixed[0]
+    down = source.layout.fixed[0]
     kind = TYPES[op.dtype.name]
     kernel.units = -(-columns // lanes)
     whole_rows = rows // lanes * lanes
-    one = f"y[c * {across} + r] = x[r * {down} + c]"
+    one = f"y[{_place(target, 'c', 'r')}] = x[r * {down} + c]"
     lines = [
         f"def {kernel.name}(ctx, lo, hi):",
         '    """transpose"""',
@@ -150,7 +150,7 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
         lines += [
             f"        if j + {lanes} <= {columns}:",
             f"            for i in range(0, {whole_rows}, {lanes}):",
-            *(INDENT * 4 + line for line in _turned_block(lanes, down, across)),
+            *(INDENT * 4 + line for line in _turned_block(lanes, down, target)),
         ]
     if whole_rows and columns % lanes:
         lines += [
@@ -168,12 +168,20 @@ def write_transpose(plan: Schedule, kernel: Kernel, lanes: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _turned_block(lanes: int, down: int, across: int) -> list[str]:
-    """A block of `lanes` rows of x at (i, j), `down` apart, stored as rows of y, `across` apart."""
+def _place(target: Buffer, row: str, column: str) -> str:
+    """Where the element of a matrix lies; from a column that is a multiple of the lanes on, whole vectors do."""
+    across, panels = target.layout.fixed[0], target.layout.panels
+    if panels is None:
+        return f"{row} * {across} + {column}"
+    return f"{column} // {panels[0]} * {code(panels[1])} + {row} * {across} + {column} % {panels[0]}"
+
+
+def _turned_block(lanes: int, down: int, target: Buffer) -> list[str]:
+    """A block of `lanes` rows of x at (i, j), `down` apart, stored as rows of y."""
     return [
         *(f"v{r} = load(x, (i + {r}) * {down} + j)" for r in range(lanes)),
         *turned(lanes),
-        *(f"store(y, (j + {r}) * {across} + i, v{r})" for r in range(lanes)),
+        *(f"store(y, {_place(target, f'(j + {r})', 'i')}, v{r})" for r in range(lanes)),
     ]
 
 

@@ -108,7 +108,7 @@ def emit(
     slots = -(-slots // 8) * 8
     driver, groups = _driver(plan, gathers, slots, cache_bytes, local_slots, symbols)
     texts += [_begin(plan, advance), groups]
-    kernels = _with_symbols("\n".join(texts), symbols)
+    kernels = _with_symbols("\n".join(texts), {shapes.BATCH: ROWS, **symbols})
     return Module(plan, kernels, driver, slots, advance, source_slots, symbols, local_slots, _work(plan))
 
 
@@ -120,8 +120,6 @@ def _symbols(plan: Schedule) -> list[str]:
 
 def _with_symbols(source: str, symbols: dict[str, int]) -> str:
     """The source with the symbols that a function uses loaded in its head."""
-    if not symbols:
-        return source
     functions = re.split(r"^(?=def )", source, flags=re.MULTILINE)
     for at, text in enumerate(functions):
         used = [name for name in symbols if re.search(rf"\b{name}\b", text)]

@@ -215,6 +215,7 @@ class ShardNest(LoopNest):
         n = self.lanes
         width = max(1, SUMS_AT_ONCE // len(folds)) * n
         whole = columns // width * width
+        self.counts_vectors("c", width)
         if whole:
             chunks: list[Chunk | None] = [Chunk(f"c + {v}" if v else "c") for v in range(0, width, n)]
             self.segment(f"for c in range(0, {whole}, {width}):", ("c", "j"), lambda: self._sums(folds, chunks))

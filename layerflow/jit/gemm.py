@@ -7,15 +7,17 @@ nothing); right operands must have unit stride along their last axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from layerflow.graph.shapes import Dim, static
 from layerflow.jit.access import batch_of
 from layerflow.jit.loops import INDENT, units_of
-from layerflow.jit.packing import PackedNest
+from layerflow.jit.prefetching import PrefetchingNest
 from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, tile_rows
 from layerflow.jit.values import Chunk, Level
 
 
-class GemmNest(PackedNest):
+class GemmNest(PrefetchingNest):
     """A product with its epilogue."""
 
     def body(self) -> list[str]:
@@ -25,9 +27,12 @@ class GemmNest(PackedNest):
             self.levels.append(Level())
             if batch_of(domain) is not None:
                 self.kernel.units = 0
-                self._all_panels(*self.range_of(rows).split(", "))
+                first, last = self.range_of(rows).split(", ")
+                self.tile_range = (first, last)
+                self._all_panels(first, last)
             else:
                 self.kernel.units = self._most_tiles(static(rows))
+                self.tile_range = (f"lo * {self.step}", f"hi * {self.step}")
                 if self.block:
                     self._blocks()
                 else:
@@ -61,7 +66,7 @@ class GemmNest(PackedNest):
         return -(-rows // self.step)
 
     def _all_panels(self, first: str, last: str) -> None:
-        if self.kernel.packed:
+        if self.kernel.rows_first:
             self._rows_first(first, last)
         else:
             self._panels_in_turn(lambda panel: self._rows(panel, first, last))
@@ -70,17 +75,17 @@ class GemmNest(PackedNest):
         """All panels, which lie packed, for one tile of rows after the other: what a row touches lies together."""
         step = self.kernel.packed_from = tile_rows(MANY_ROWS, self.widest, self.registers)
 
-        def tile(panel: Panel) -> None:
-            self._pack_right(panel)
-            self._tile(panel, step)
-            self.packed_right = None
+        def tiles(rows: int) -> None:
+            def tile(panel: Panel) -> None:
+                if self.kernel.packed:
+                    self._pack_right(panel)
+                self._tile(panel, rows)
+                self.packed_right = None
 
-        def tiles() -> None:
-            self.write(f"i = minimum({first} + t * {step}, {last} - {step})")
             self._panels_in_turn(tile)
 
         def many() -> None:
-            self.segment(f"for t in range(({last} - {first} + {step - 1}) // {step}):", ("i",), tiles)
+            self._tiles_down(first, last, step, tiles)
 
         def few() -> None:
             for_rows = f"for i in range({first}, {last}):"
@@ -88,6 +93,34 @@ class GemmNest(PackedNest):
 
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.segment("else:", (), few)
+
+    def _tiles_down(self, first: str, last: str, step: int, tile: Callable[[int], None]) -> None:
+        """Tiles of `step` rows; where much would be computed twice, one of fewer rows for what is left.
+
+        A tile that is too large is moved back to end with the range: its first rows are made twice, to the same bits.
+        """
+        smaller = self.smaller_tiles(step)
+        count = f"({last} - {first} + {step - 1 - (smaller or [0])[0]}) // {step}"
+
+        def tiles() -> None:
+            self.write(f"i = minimum({first} + t * {step}, {last} - {step})")
+            tile(step)
+
+        def rest(rows: int) -> None:
+            self.write(f"i = {last} - {rows}")
+            tile(rows)
+
+        self.segment(f"for t in range({count}):", ("i",), tiles)
+        if smaller:
+            self.write(f"rest = {last} - {first} - {count} * {step}")
+        for size, less in zip(smaller, [*smaller[1:], 0][: len(smaller)], strict=True):
+            self.segment(f"if (rest > {less}) & (rest <= {size}):", ("i",), lambda rows=size: rest(rows))
+
+    def smaller_tiles(self, step: int) -> list[int]:
+        """Rows of the tiles for what is left, the largest first; tiles are high where panels lie without gaps."""
+        if not self.in_panels and not self.kernel.rows_first:
+            return []
+        return [step * 2 // 3, step // 3] if step % 3 == 0 else [step // 2] if step % 2 == 0 else []
 
     def _rows(self, panel: Panel, first: str, last: str) -> None:
         """Tiles down the rows of one panel."""
@@ -99,38 +132,34 @@ class GemmNest(PackedNest):
             self.packed_right = None
             return
         step = tile_rows(Dim("rows"), panel.vectors * self.group.parts, self.registers)
-        if self.packs_right:
+        if self.in_panels:
             step = tile_rows(MANY_ROWS, panel.vectors * self.group.parts, self.registers)
         if step == 1:
             self.segment(f"for i in range({first}, {last}):", ("i",), lambda: self._tile(panel, 1))
             return
 
-        # The last tile is moved back to end with the range: its first rows are computed twice, to the same bits.  Where
-        # the epilogue changes weights in place that would change them twice: there the rest goes row by row.
+        # What is computed twice must not be written twice: where the epilogue changes weights the rest goes row by row.
         once = any(op in self.plan.updates for op in self.group.stored)
 
         def tiles() -> None:
-            start = f"{first} + t * {step}"
-            self.write(f"i = {start}" if once else f"i = minimum({start}, {last} - {step})")
+            self.write(f"i = {first} + t * {step}")
             self._tile(panel, step)
-
-        def rest(start: str) -> None:
-            self.segment(f"for i in range({start}, {last}):", ("i",), lambda: self._tile(panel, 1))
 
         def many() -> None:
             if self.packs_right:
                 self._pack_right(panel)
-            count = f"({last} - {first}) // {step}" if once else f"({last} - {first} + {step - 1}) // {step}"
-            self.segment(f"for t in range({count}):", ("i",), tiles)
             if once:
+                self.segment(f"for t in range(({last} - {first}) // {step}):", ("i",), tiles)
                 rest(f"{first} + ({last} - {first}) // {step} * {step}")
+            else:
+                self._tiles_down(first, last, step, lambda rows: self._tile(panel, rows))
 
-        def few() -> None:
-            rest(first)
+        def rest(start: str) -> None:
+            self.segment(f"for i in range({start}, {last}):", ("i",), lambda: self._tile(panel, 1))
 
         self.segment(f"if {last} - {first} >= {step}:", (), many)
         self.packed_right = None
-        self.segment("else:", (), few)
+        self.segment("else:", (), lambda: rest(first))
 
     def _known_rows(self, panel: Panel, rows: int) -> None:
         """Equal tiles; the last one may be smaller."""
@@ -164,8 +193,8 @@ class GemmNest(PackedNest):
         for v in range(len(chunks)):
             start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
             self.write(f"{INDENT}acc{v}[m] = {start}")
-        if self.kernel.packed and rows > 1:
-            self._ask_for(rows, chunks[0])
+        if self.kernel.rows_first and rows > 1:
+            self.ask_for_tile(rows, chunks[0])
         self._fold(rows, chunks)
         if not self.block:
             self._epilogue(chunks, rows, {self._row_name(): "i + m"})
@@ -180,32 +209,38 @@ class GemmNest(PackedNest):
         self.segment(f"if {end}:", (), lambda: self._epilogue(chunks, rows, {self._row_name(): "i + m"}))
         self.segment("else:", (), keep)
 
-    def _ask_for(self, rows: int, chunk: Chunk) -> None:
-        """Has the lines that the epilogue of a tile in a loop reads and writes brought while its sums are made."""
-        places, self.chunk = self._places(), chunk
-        self.write(f"for m in static({rows}):")
-        self.write(f"{INDENT}{self._row_name()} = i + m")
-        touched = sorted(self.kernel.reads, key=lambda op: op.serial) + self.group.stored
-        for op in touched:
-            if op.shape in (self.product.shape, self.group.domain) and op not in self.product.inputs:
-                buffer = self.plan.buffers[op]
-                for place in places if op.shape == self.product.shape else places[:1]:
-                    at = self.position(buffer.layout.offset(place))
-                    self.write(f"{INDENT}prefetch({self.pointer(buffer)}, {at})")
-        self.chunk = None
-
     def _waiting(self, v: int, first: Chunk) -> str:
         """Where the sum of row i + m and vector `v` of the panel waits for the next block."""
         return f"(i - lo * {self.step} + m) * {self.sums[1]} + {first.start} + {v * self.lanes}"
 
     def _fold(self, rows: int, chunks: list[Chunk]) -> None:
-        depth = self._span()
+        depth, asks = self._span(), self.asks(rows, chunks)
         if isinstance(self.depth, int):
             unroll = next(u for u in (UNROLL, 3, 2, 1) if self.depth % u == 0)
-            self._steps(f"for k in range(0, {depth}, {unroll}):" if self.depth > unroll else None, unroll, rows, chunks)
+            if asks:
+                self._in_parts(depth, unroll, rows, chunks, asks)
+            else:
+                header = f"for k in range(0, {depth}, {unroll}):" if self.depth > unroll else None
+                self._steps(header, unroll, rows, chunks)
             return
-        self._steps(f"for k in range(0, {depth} - {UNROLL - 1}, {UNROLL}):", UNROLL, rows, chunks)
+        if asks:
+            self.write(f"whole = {depth} // {UNROLL} * {UNROLL}")
+            self._in_parts("whole", UNROLL, rows, chunks, asks)
+        else:
+            self._steps(f"for k in range(0, {depth} - {UNROLL - 1}, {UNROLL}):", UNROLL, rows, chunks)
         self._steps(f"for k in range({depth} // {UNROLL} * {UNROLL}, {depth}):", 1, rows, chunks)
+
+    def _in_parts(self, depth: str, unroll: int, rows: int, chunks: list[Chunk], asks: list[str]) -> None:
+        """The folded axis in as many parts as the tile has rows; before part r, lines are asked for."""
+        self.write(f"part = ({depth} + {rows * unroll - 1}) // {rows * unroll} * {unroll}")
+
+        def part() -> None:
+            for line in asks:
+                self.write(line)
+            steps = f"range(r * part, minimum(r * part + part, {depth}), {unroll})"
+            self._steps(f"for k in {steps}:", unroll, rows, chunks)
+
+        self.segment(f"for r in range({rows}):", (), part)
 
     def _steps(self, header: str | None, unroll: int, rows: int, chunks: list[Chunk]) -> None:
         """`unroll` steps of the folded axis."""
@@ -232,7 +267,7 @@ class GemmNest(PackedNest):
         self.chunk = chunk
         pointer, offset = self.right
         tail = "" if chunk.count is None else f", {chunk.count}"
-        text = f"load({pointer}, {self.position(self._shift(offset, 'k', u))}{tail})"
+        text = f"load({pointer}, {self.position(self._shift(self._from_block(offset), 'k', u))}{tail})"
         self.chunk = None
         return text
 

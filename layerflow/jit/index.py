@@ -70,6 +70,7 @@ class Ranges:
     def __init__(self) -> None:
         self.bounds: dict[str, Extent | None] = {}
         self.parts: dict[str, tuple[Index, Extent, bool]] = {}  # atom -> (numerator, divisor, is remainder)
+        self.steps: dict[str, int] = {}  # variable -> a number of which it is a multiple
 
     def declare(self, name: str, bound: Extent | None) -> Index:
         self.bounds[name] = bound
@@ -118,6 +119,9 @@ class Ranges:
             if not remainder and divisor:
                 return self.divide(numerator, shapes.multiply(divisor, n))
         whole, rest = self._split(a, n)
+        exact, rest = self._multiples(rest, n)
+        if not exact.is_zero:
+            whole = add(whole, self._opaque(f"({exact.text} // {_divisor(n)})", exact, n, False))
         if self.is_below(rest, n):
             return whole
         return add(whole, self._opaque(f"({rest.text} // {_divisor(n)})", rest, n, False))
@@ -128,10 +132,19 @@ class Ranges:
             return ZERO
         if BATCH in shapes.symbols_of(n):
             return a  # only the leading axis has such an extent, and what is left of it is below it
-        _, rest = self._split(a, n)
+        _, rest = self._multiples(self._split(a, n)[1], n)
         if self.is_below(rest, n):
             return rest
         return self._opaque(f"({rest.text} % {_divisor(n)})", rest, n, True)
+
+    def _multiples(self, a: Index, n: Extent) -> tuple[Index, Index]:
+        """The terms that are known to be multiples of n, and the rest."""
+        exact = tuple(
+            (t, c)
+            for t, c in a.terms
+            if t in self.steps and isinstance(c, int) and isinstance(n, int) and c * self.steps[t] % n == 0
+        )
+        return Index(exact), Index(tuple(t for t in a.terms if t not in exact), a.const)
 
     def joined(self, a: Index) -> Index:
         """`a` with (x // n) * n * c + (x % n) * c put together again to x * c."""
@@ -164,6 +177,36 @@ class Ranges:
             elif t in self.parts and self.depends(self.parts[t][0], name):
                 return None
         return found
+
+    def along(self, a: Index, name: str, run: int) -> Extent | None:
+        """The factor of the variable for `run` values from a multiple of `run` on; None if it has none.
+
+        Meanwhile x // n stays as it is and x % n grows with x, if `run` divides n and all that x is made of besides.
+        """
+        found: Extent = 0
+        for t, c in a.terms:
+            if t == name:
+                found = shapes.add(found, c)
+            elif t in self.parts and self.depends(self.parts[t][0], name):
+                numerator, n, remainder = self.parts[t]
+                others = [k for x, k in numerator.terms if x != name]
+                plain = self.coefficient(numerator, name) == 1
+                if not plain or not all(isinstance(k, int) and k % run == 0 for k in (n, numerator.const, *others)):
+                    return None
+                found = shapes.add(found, c) if remainder else found
+        return found
+
+    def put(self, a: Index, name: str, value: Index) -> Index:
+        """`a` with a value for the variable."""
+        total = number(a.const)
+        for t, c in a.terms:
+            part = value if t == name else var(t)
+            if t in self.parts and self.depends(self.parts[t][0], name):
+                numerator, n, remainder = self.parts[t]
+                inside = self.put(numerator, name, value)
+                part = self.modulo(inside, n) if remainder else self.divide(inside, n)
+            total = add(total, scale(part, c))
+        return total
 
 
 def _divisor(n: Extent) -> str:

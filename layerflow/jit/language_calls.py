@@ -127,10 +127,10 @@ def _pointer(p: Any) -> None:
 
 
 @function
-def prefetch(b: Builder, p: Pointer, index: Any) -> None:
-    """Asks for a cache line to be read soon."""
+def prefetch(b: Builder, p: Pointer, index: Any, level: int = 1) -> None:
+    """Asks for a line to be brought into the cache of this level."""
     b.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-    b.lines.append(f"  call void @llvm.prefetch.p0(ptr {b.address(p, index)}, i32 0, i32 3, i32 1)")
+    b.lines.append(f"  call void @llvm.prefetch.p0(ptr {b.address(p, index)}, i32 0, i32 {4 - level}, i32 1)")
 
 
 @function

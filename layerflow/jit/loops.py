@@ -80,6 +80,7 @@ class LoopNest(Writer):
             self.segment(f"for j in range({self.extent(extent)}):", ("j",), inside)
             return
         n = self.lanes
+        self.even.add("j")
         if isinstance(extent, int):
             whole = extent // n * n
             if whole:

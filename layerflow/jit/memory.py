@@ -110,7 +110,9 @@ def describe(plan: Schedule, rows: int, threads: int) -> str:
         place = f"{offsets[op]:>10}  {size:>10} bytes  phases {life.first}-{life.last}"
         shape = ",".join(map(str, op.shape))
         private = " (one a thread)" if life.buffer.private else ""
-        lines.append(f"  {place}  {op.name} [{shape}]{private}")
+        panels = life.buffer.layout.panels
+        layout = f" in panels of {panels[0]} columns" if panels else ""
+        lines.append(f"  {place}  {op.name} [{shape}]{layout}{private}")
     local, own = allocate_local(plan, rows, extents)
     if own:
         lines.append(f"{own} bytes a thread for groups of samples")

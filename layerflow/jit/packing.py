@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from layerflow.graph import shapes
 from layerflow.graph.shapes import Dim, Extent, static
+from layerflow.graph.symbolic import Op
 from layerflow.jit import index as ix
 from layerflow.jit.access import batch_of
 from layerflow.jit.index import Index
@@ -19,6 +20,11 @@ PACK_STRIDE = 512
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
 # A sum over so many rows a sample goes through blocks of the folded axis: both operands' blocks stay in the cache.
 LONG_FOLD, BLOCK = 4, 256
+
+
+def panel_vectors(registers: int) -> int:
+    """Vectors of the widest panel."""
+    return 4 if registers >= 32 else 2
 
 
 def packed_elements(kernel: Kernel) -> int:
@@ -41,11 +47,12 @@ class PackedNest(TileNest):
         side = self.product.attrs["transpose_a"]
         self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
         self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
-        self.packs_left = (
-            side and isinstance(kernel.group.domain[-2], int) and self.packs_right and self._pays(self.left, "k")
-        )
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
-        widest = 4 if self.packs_right and registers >= 32 else 2
+        self.in_panels = self.packs_right or self._lies_in_panels(self.product.inputs[1])
+        self.packs_left = (
+            side and isinstance(kernel.group.domain[-2], int) and self.in_panels and self._pays(self.left, "k")
+        )
+        widest = panel_vectors(registers) if self.in_panels else 2
         columns, parts = static(kernel.group.domain[-1]), self.group.parts
         each = max(1, widest // parts)
         self.panels = panels(columns, lanes, widest) if parts == 1 else panels(columns, lanes, each, each)
@@ -62,12 +69,19 @@ class PackedNest(TileNest):
         deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
         return step is not None and deep and shapes.typical(step) * self.product.dtype.itemsize >= PACK_STRIDE
 
+    def _lies_in_panels(self, op: Op) -> bool:
+        """Whether an operand was laid out for its tiles (see `layouts`)."""
+        while op not in self.plan.buffers:
+            op = op.inputs[0]  # moved
+        return self.plan.buffers[op].layout.panels is not None
+
     def _panels_in_turn(self, inside: Callable[[Panel], None]) -> None:
         for panel in self.panels:
             if panel.loop is None:
                 inside(panel)
             else:
                 end, step = panel.loop
+                self.counts_vectors("c", step)
                 self.segment(f"for c in range(0, {end}, {step}):", ("c", "j"), lambda p=panel: inside(p))
 
     def _scratch(self, name: str) -> str:
@@ -154,6 +168,7 @@ class PackedNest(TileNest):
     def _pack_left(self) -> None:
         """Copies the rows of this thread's tiles, tile after tile, those of a tile side by side at each folded step."""
         pointer, offset = self.left
+        self._reserve(self._left_width())
         where = self._scratch("packed")
         step, rows = self.step, static(self.group.domain[-2])
         self.write("for t in range(lo, hi):")

@@ -15,7 +15,7 @@ import numpy as np
 from layerflow import config
 from layerflow.graph.ir import Graph, verify
 from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion, groups, library, recurrence, target
+from layerflow.jit import fusion, groups, layouts, library, recurrence, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
@@ -70,8 +70,9 @@ def lower(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> St
         current = read_copies(current, clash)
         groups = fusion.fuse(current)
     plan = scheduling.schedule(current, groups)
-    recurrence.attach(plan, BODY_PASSES)
     host = target.host()
+    layouts.choose(plan, host.vector_bytes, host.registers)
+    recurrence.attach(plan, BODY_PASSES)
     types = {op: np.dtype(source_types[op]) if source_types else op.dtype for op in current.inputs}
     module = emit(plan, types, host.vector_bytes, host.registers, host.l2_bytes)
     return Stages(graph, current, groups, plan, module)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
 from layerflow.graph.ops.loop import slice_shape
-from layerflow.graph.shapes import BATCH as BATCH_SYMBOL
 from layerflow.graph.shapes import Dim, Extent, bound_of, code
 from layerflow.graph.symbolic import INPUT, Op
 from layerflow.jit import fusion, gates, packing
@@ -51,7 +50,6 @@ class Loop:
 
 def attach(plan: Schedule, passes: Sequence[tuple[str, Callable[[Graph], Graph]]]) -> None:
     """Gives every loop kernel its body."""
-    _order_by_step(plan)
     for kernel in plan.kernels:
         if kernel.group.kind == "loop":
             kernel.loop = _inner(plan, kernel, passes)
@@ -77,7 +75,7 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
         outside = plan.buffers[fusion.rows_of(outer)]
         if at < n:
             step, layout = _step(outer, outside)
-            buffers[op] = Buffer(op, Layout(op.shape, layout), "view")
+            buffers[op] = Buffer(op, Layout(op.shape, layout, outside.layout.panels), "view")
             found.moving.append((buffers[op], outside, step))
         elif at < n + m:
             buffers[op] = Buffer(op, dense(op.shape), "temporary")
@@ -91,7 +89,7 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
             found.finals.append(parts.get(at))
         else:
             step, layout = _step(parts[at].op, parts[at])
-            buffers[op] = Buffer(op, Layout(op.shape, layout), "view")
+            buffers[op] = Buffer(op, Layout(op.shape, layout, parts[at].layout.panels), "view")
             found.moving.append((buffers[op], parts[at], step))
     for inside in inner.kernels:
         _pack(inside, inner, shared=body.inputs[n + m :])
@@ -103,24 +101,10 @@ def _pack(kernel: Kernel, plan: Schedule, shared: Sequence[Op]) -> None:
     group = kernel.group
     if group.kind == "gemm" and kernel.samples and len(group.domain) == 2 and group.anchor.inputs[1] in shared:
         right, elements = group.anchor.inputs[1], packing.packed_elements(kernel)
-        if elements:
+        kernel.rows_first = bool(elements)
+        if elements and not plan.buffers[right].layout.panels:
             op = Op(INPUT, (), {"name": "packed"}, (elements,), right.dtype)
             kernel.packed = plan.buffers[op] = Buffer(op, dense(op.shape), "temporary")
-
-
-def _order_by_step(plan: Schedule) -> None:
-    """What loops alone read and write lies step by step: a step then walks through memory without gaps."""
-    users = plan.graph.users()
-    for kernel in plan.kernels:
-        for op in kernel.group.stored if kernel.group.kind == "loop" else ():
-            buffer, m = plan.buffers[op], kernel.group.anchor.attrs["states"]
-            if op.attrs["at"] >= m and buffer.role == "temporary" and op.shape[:1] == (Dim(BATCH_SYMBOL),):
-                buffer.by_step = all(_only_steps(user, op) for user in users[op])
-
-
-def _only_steps(user: Op, op: Op) -> bool:
-    """Whether a user is a loop that reads `op` step by step."""
-    return user.name == "loop" and op not in user.inputs[user.attrs["sequences"] :]
 
 
 def _step(sequence: Op, outside: Buffer) -> tuple[str, tuple[Extent, ...]]:

@@ -57,6 +57,8 @@ class Buffer:
             return 1
         batch = access.batch_of(shape)
         lead = shape[0] if batch is None else batch.factor
+        if self.layout.panels:
+            lead *= shapes.divide(shape[-1], self.layout.panels[0])
         return lead * strides[0] if len(shape) > 1 else lead
 
     @property
@@ -83,6 +85,7 @@ class Kernel:
     packed: Buffer | None = (
         None  # of a product in a loop: where its right operand lies packed, made before the first step
     )
+    rows_first: bool = False  # of such a product: all columns for one tile of rows after the other
     packed_from: int = 1  # rows from which it is read
 
 

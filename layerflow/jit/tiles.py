@@ -83,7 +83,7 @@ class TileNest(LoopNest):
         buffer = self.plan.buffers[op]
         if op.dtype != self.product.dtype:
             raise Unvectorizable(f"product of {op.dtype}")
-        return self.pointer(buffer), self.ranges.joined(buffer.layout.offset(index))
+        return self.pointer(buffer), self.ranges.joined(buffer.layout.offset(index, self.ranges))
 
     def _chunks(self, panel: Panel) -> list[Chunk]:
         """The vectors of a panel; of a product in parts, one of each part."""
@@ -105,7 +105,7 @@ class TileNest(LoopNest):
         return [(*rows, ix.add(column, ix.number(part * units))) for part in parts]
 
     def _shift(self, offset: Index, name: str, by: int) -> Index:
-        c = self.ranges.coefficient(offset, name)
+        c = self.ranges.along(offset, name, UNROLL)
         if c is None:
             raise Unvectorizable(str(offset))
         return ix.add(offset, ix.number(c * by))

@@ -63,6 +63,13 @@ class Chunk:
     start: int | str = 0
     count: int | str | None = None
 
+    @property
+    def first(self) -> Index:
+        if isinstance(self.start, int):
+            return ix.number(self.start)
+        name, _, more = self.start.partition(" + ")
+        return ix.add(ix.var(name), ix.number(int(more or 0)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -89,6 +96,7 @@ class Writer:
         self.ranges = Ranges()
         self.levels: list[Level] = [Level()]
         self.chunk: Chunk | None = None  # None: scalar code, j is an ordinary variable
+        self.even: set[str] = set()  # variables that count whole vectors
         self.count = 0
         self.pointers: dict[int, str] = {}
         # New weights need no exactly rounded square roots: a step is full of them, and the exact ones bound its speed.
@@ -142,6 +150,11 @@ class Writer:
                 return at
         return 0
 
+    def counts_vectors(self, name: str, step: int) -> None:
+        """Declares a variable that goes up from 0 in steps of whole vectors."""
+        self.even.add(name)
+        self.ranges.steps[name] = step
+
     def is_vector(self, index: Index) -> bool:
         return self.chunk is not None and self.ranges.depends(index, "j")
 
@@ -151,13 +164,23 @@ class Writer:
             return str(index)
         c = self.ranges.coefficient(index, "j")
         if c is None:
-            raise Unvectorizable(str(index))
+            return self._position_in_runs(index)
         rest = Index(tuple(t for t in index.terms if t[0] != "j"), index.const)
         if not c or self.chunk.start == 0:
             return str(rest)
         if isinstance(self.chunk.start, int):
             return str(ix.add(rest, ix.number(self.chunk.start * c)))
         return str(ix.add(rest, Index(((self.chunk.start, c),))))
+
+    def _position_in_runs(self, index: Index) -> str:
+        """The same for an index with quotients of j: they are those of the chunk's start, where a chunk begins at a
+        multiple of its length."""
+        assert self.chunk is not None
+        start = self.chunk.first
+        whole = all(name in self.even for name, _ in start.terms) and start.const % self.lanes == 0
+        if not whole or self.ranges.along(index, "j", self.lanes) is None:
+            raise Unvectorizable(str(index))
+        return str(self.ranges.put(index, "j", start))
 
     # --- values --------------------------------------------------------------
 
@@ -206,10 +229,10 @@ class Writer:
 
     def load(self, op: Op, index: tuple[Index, ...]) -> Value:
         buffer = self.plan.buffers[op]
-        offset = self.ranges.joined(buffer.layout.offset(index))
+        offset = self.ranges.joined(buffer.layout.offset(index, self.ranges))
         pointer = self.pointer(buffer)
         level, vector = self.level_of(offset), self.is_vector(offset)
-        if vector and self.ranges.coefficient(offset, "j") != 1:
+        if vector and self.ranges.along(offset, "j", self.lanes) != 1:
             raise Unvectorizable(f"{op!r} at {offset}")
         if vector:
             assert self.chunk is not None
@@ -224,11 +247,11 @@ class Writer:
     def store(self, op: Op, index: tuple[Index, ...], value: Value) -> None:
         """Writes a member's element to its buffer, at the innermost level."""
         buffer = self.plan.buffers[op]
-        offset = buffer.layout.offset(access.canonical(index, op.shape))
+        offset = buffer.layout.offset(access.canonical(index, op.shape), self.ranges)
         pointer = self.pointer(buffer)
         text = f"cast({value.name}, u8)" if op.dtype.kind == "b" else value.name
         if self.is_vector(offset):
-            if self.ranges.coefficient(offset, "j") != 1:
+            if self.ranges.along(offset, "j", self.lanes) != 1:
                 raise Unvectorizable(f"store of {op!r}")
             assert self.chunk is not None
             if not value.vector:
