@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from layerflow.graph.shapes import Dim, static
+from layerflow.graph.shapes import Dim, static, typical
 from layerflow.jit.access import batch_of
 from layerflow.jit.loops import INDENT, units_of
 from layerflow.jit.prefetching import PrefetchingNest
@@ -117,8 +117,9 @@ class GemmNest(PrefetchingNest):
             self.segment(f"if (rest > {less}) & (rest <= {size}):", ("i",), lambda rows=size: rest(rows))
 
     def smaller_tiles(self, step: int) -> list[int]:
-        """Rows of the tiles for what is left, the largest first; tiles are high where panels lie without gaps."""
-        if not self.in_panels and not self.kernel.rows_first:
+        """Rows of the tiles for what is left, the largest first: none where tiles are low or a sample has many rows."""
+        high = self.in_panels or self.kernel.rows_first
+        if not high or typical(self.group.domain[-2]) >= step:
             return []
         return [step * 2 // 3, step // 3] if step % 3 == 0 else [step // 2] if step % 2 == 0 else []
 
