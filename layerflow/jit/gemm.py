@@ -194,8 +194,6 @@ class GemmNest(PrefetchingNest):
         for v in range(len(chunks)):
             start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
             self.write(f"{INDENT}acc{v}[m] = {start}")
-        if self.kernel.rows_first and rows > 1:
-            self.ask_for_tile(rows, chunks[0])
         self._fold(rows, chunks)
         if not self.block:
             self._epilogue(chunks, rows, {self._row_name(): "i + m"})

@@ -24,8 +24,10 @@ class PrefetchingNest(PackedNest):
 
     def asks(self, rows: int, chunks: list[Chunk]) -> list[str]:
         """Statements for part r of the sums of a tile at row i, of as many parts as it has rows."""
-        if rows == 1 or self.kernel.rows_first:
+        if rows == 1:
             return []
+        if self.kernel.rows_first:
+            return self._for_stacks(chunks[0])
         return [*self._for_updates(chunks), *self._for_next_panel(chunks)]
 
     def _for_updates(self, chunks: list[Chunk]) -> list[str]:
@@ -75,15 +77,16 @@ class PrefetchingNest(PackedNest):
         """What the epilogue reads."""
         return [op for op in sorted(self.kernel.reads, key=lambda op: op.serial) if op not in self.product.inputs]
 
-    def ask_for_tile(self, rows: int, chunk: Chunk) -> None:
-        """Has the lines that the epilogue of a tile in a loop reads and writes brought while its sums are made."""
+    def _for_stacks(self, chunk: Chunk) -> list[str]:
+        """What the epilogue of a tile in a loop reads and writes of row i + r in stacks of all steps: it is in no near
+        cache, as what lives from step to step is."""
         places, self.chunk = self._places(), chunk
-        self.write(f"for m in static({rows}):")
-        self.write(f"{INDENT}{self._row_name()} = i + m")
+        lines = []
         for op in self._touched() + self.group.stored:
-            if op.shape in (self.product.shape, self.group.domain):
-                buffer = self.plan.buffers[op]
+            buffer = self.plan.buffers[op]
+            if op.shape in (self.product.shape, self.group.domain) and buffer.role == "view":
                 for place in places if op.shape == self.product.shape else places[:1]:
                     at = self.position(buffer.layout.offset(place, self.ranges))
-                    self.write(f"{INDENT}prefetch({self.pointer(buffer)}, {at})")
+                    lines.append(f"prefetch({self.pointer(buffer)}, {at})")
         self.chunk = None
+        return [f"{self._row_name()} = i + r", *lines] if lines else []
