@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import signal
+
 import pytest
 
 import layerflow as lf
@@ -15,6 +17,14 @@ def fresh_names():
 def seeded():
     """Tests do not depend on the order they run in."""
     lf.random.set_seed(20)
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where a shell started the tests in its background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_addoption(parser):

@@ -314,14 +314,6 @@ def test_silent_fit_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C raises KeyboardInterrupt, also where a shell started the tests in its background and ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_the_history_so_far():
     x, _, y = data()

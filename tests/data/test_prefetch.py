@@ -109,6 +109,7 @@ def test_two_iterations_do_not_disturb_each_other():
     assert list(dataset.prefetch(1).prefetch(4)) == list(range(50))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_waiting():
     """The reader waits for a slow generator; Ctrl-C ends the wait at once."""
     free = threading.Event()
