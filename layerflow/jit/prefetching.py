@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from layerflow.graph.shapes import is_batch, typical
+from layerflow.graph.shapes import TYPICAL, is_batch, typical
 from layerflow.graph.symbolic import Op
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT
@@ -14,7 +14,6 @@ from layerflow.jit.packing import PackedNest
 from layerflow.jit.values import Chunk
 
 LARGE = 1 << 18  # bytes that would take much of the second-level cache
-ROWS = 64  # what the batch counts for
 
 
 class PrefetchingNest(PackedNest):
@@ -70,7 +69,7 @@ class PrefetchingNest(PackedNest):
     def _bytes(self, op: Op) -> int:
         total = op.dtype.itemsize
         for extent in op.shape:
-            total *= typical(extent) * (ROWS if is_batch(extent) else 1)
+            total *= typical(extent) * (TYPICAL if is_batch(extent) else 1)
         return total
 
     def _touched(self) -> list[Op]:

@@ -103,7 +103,7 @@ def check(extents, mask, causal, dropout=None, dtype: Any = np.float32, rtol=2e-
     return fused
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(problems())
 def test_both_forms_agree_for_all_extents_and_masks(problem):
     extents, kind, causal = problem

@@ -73,7 +73,7 @@ def distinct(rng, shape):
     return rng.permutation(int(np.prod(shape))).reshape(shape) * 0.01 - 0.3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(windows(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.sampled_from(FORMATS), st.integers(0, 99))
 def test_convolution(window, groups, inner, columns, data_format, seed):
     extents, size, strides, dilations, padding = window
@@ -133,7 +133,7 @@ def test_second_derivatives(window, seed):
         np.testing.assert_allclose(*slopes(first, [x, kernel], seed), rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(windows(), st.sampled_from(["valid", "same"]), st.sampled_from(FORMATS), st.integers(0, 99))
 def test_transposed_convolution(window, padding, data_format, seed):
     extents, size, strides, _, _ = window
@@ -150,7 +150,7 @@ def test_transposed_convolution(window, padding, data_format, seed):
         np.testing.assert_allclose(*slopes(f, [x, kernel], seed), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(windows(), st.sampled_from(["max", "avg"]), st.sampled_from(FORMATS), st.integers(0, 99))
 def test_pooling(window, method, data_format, seed):
     extents, size, strides, dilations, padding = window

@@ -144,7 +144,7 @@ def test_gradients_are_differences(name, reverse):
         config.set_floatx(before)
 
 
-@settings(max_examples=18, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(sorted(CELLS)),
     st.booleans(),
