@@ -12,7 +12,7 @@ PACKAGE = Path(layerflow.__file__).parent
 
 # Low to high; modules on one line do not depend on each other except inside one folder.
 ORDER: list[list[str]] = [
-    ["errors", "config"],
+    ["errors", "config", "pages"],
     ["absent"],
     ["registry"],
     ["graph"],

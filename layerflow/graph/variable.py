@@ -13,10 +13,10 @@ from layerflow import config
 from layerflow.errors import DisposedError, ShapeError, TraceError
 from layerflow.graph import symbolic
 from layerflow.graph.tensor import DisposedTensor, Tensor, wrap
+from layerflow.pages import LINE, zeroed
 
 _numbers = itertools.count(1)
 _changes = [0]
-VECTOR_BYTES = 64
 PAGE_ALIAS = 2048  # rows whose length is a multiple of this many bytes fall into the same few sets of the L1 cache
 
 
@@ -34,15 +34,11 @@ def changed() -> None:
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Zeroed array aligned to a vector; rows that would alias in L1 are padded by one vector, then it is strided."""
     row = shape[-1] * dtype.itemsize if shape else dtype.itemsize
-    pad = VECTOR_BYTES // dtype.itemsize if len(shape) > 1 and row and row % PAGE_ALIAS == 0 else 0
+    pad = LINE // dtype.itemsize if len(shape) > 1 and row and row % PAGE_ALIAS == 0 else 0
     pitch = (shape[-1] if shape else 1) + pad
     rows = int(np.prod(shape[:-1])) if shape else 1
-    spare = VECTOR_BYTES // dtype.itemsize
-    # Of NumPy's arrays only those that do not begin as zeros lie in large pages, which cost less to get and to look up.
-    flat = np.empty(rows * pitch + 2 * spare, dtype)
-    flat.fill(0)
-    skip = (-flat.ctypes.data % VECTOR_BYTES) // dtype.itemsize
-    block = flat[skip : skip + rows * pitch]
+    size = rows * pitch * dtype.itemsize
+    block = zeroed(size + LINE)[:size].view(dtype)
     if not shape:
         return block.reshape(())
     return block.reshape(*shape[:-1], pitch)[..., : shape[-1]]

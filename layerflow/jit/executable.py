@@ -30,8 +30,8 @@ from layerflow.jit.values import (
     TID,
     TOTAL,
 )
+from layerflow.pages import LINE, zeroed
 
-ALIGN = 64
 WORK_PER_THREAD = 3e6  # multiply-adds below which another thread costs more than it brings: weights move between caches
 
 
@@ -113,9 +113,9 @@ class Executable:
             for fixed, sampled in (k.scratch for k in self.plan.kernels)
         ]
         local_offsets, local = memory.allocate_local(self.plan, self.rows, self.largest)
-        scratch = -(-max(needs, default=0) // ALIGN) * ALIGN
-        own = scratch + local + ALIGN
-        self.arena = aligned_bytes(total + own * self.threads)
+        scratch = -(-max(needs, default=0) // LINE) * LINE
+        own = scratch + local + LINE
+        self.arena = zeroed(total + own * self.threads, whole=True)
         self.table = np.zeros((self.threads, self.module.slots), np.int64)
         self.table[:, TID] = np.arange(self.threads)
         self.barrier = threads.Barrier(self.threads)
@@ -293,9 +293,3 @@ class Executable:
 def leaves_of(graph: Graph) -> list[Op]:
     """Variables and captured arrays in topological order: the same order for graphs of the same structure."""
     return [op for op in graph.ops if op.primitive in (PARAMETER, CONSTANT)]
-
-
-def aligned_bytes(size: int) -> np.ndarray:
-    block = np.zeros(size + ALIGN, np.uint8)
-    skip = -block.ctypes.data % ALIGN
-    return block[skip : skip + size]

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from layerflow.graph.shapes import TYPICAL, symbols_of, valued
 from layerflow.graph.symbolic import Op
 from layerflow.jit.schedule import Buffer, Schedule
+from layerflow.pages import LINE
 
-ALIGN = 64
 Extents = Mapping[str, int]
 NO_EXTENTS: Extents = {}
 SKEW = 64  # neighbours start a cache line further, so that equal offsets do not fall into one set
@@ -50,7 +50,7 @@ def size_of(buffer: Buffer, rows: int, threads: int, extents: Extents = NO_EXTEN
     """Bytes of a buffer for batches of `rows`, rounded up so that a masked vector at its end stays inside."""
     rows = min(rows, buffer.local.group) if buffer.local else rows
     count = valued(buffer.elements, extents) * (rows if buffer.per_sample else 1)
-    one = -(-count * buffer.op.dtype.itemsize // ALIGN) * ALIGN + SKEW
+    one = -(-count * buffer.op.dtype.itemsize // LINE) * LINE + SKEW
     return one * (threads if buffer.private else 1)
 
 

@@ -35,7 +35,7 @@ def test_values_alive_together_do_not_overlap(lives, rows):
     offsets, total = memory.allocate(plan, rows, 2)
     placed = [(offsets[life.buffer.op], memory.size_of(life.buffer, rows, 2), life) for life in memory.lives(plan)]
     for i, (at, size, one) in enumerate(placed):
-        assert at % memory.ALIGN == 0
+        assert at % memory.LINE == 0
         assert at + size <= total
         for other_at, other_size, other in placed[:i]:
             if one.first <= other.last and other.first <= one.last:
