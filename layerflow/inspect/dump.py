@@ -9,7 +9,8 @@ import numpy as np
 
 from layerflow.errors import ArgumentError
 from layerflow.graph import shapes
-from layerflow.models.step import Step, signature_of
+from layerflow.models.stateful_step import step_of
+from layerflow.models.step import signature_of
 
 STAGES = ("layers", "graph", "grad", "simplified", "fused", "schedule", "memory", "source", "llvm", "asm")
 SAMPLES = 32  # batch size of the memory plan shown
@@ -37,7 +38,7 @@ def dump(model: Any, stage: str, mode: str = "train", kernel: str | None = None)
         raise ArgumentError(
             f"dump: model {model.name} is not compiled, so it has no {mode} step; call compile() or use mode 'predict'."
         )
-    step = Step(model, mode)
+    step = step_of(model, mode)
     arrays = [np.zeros((1, *_known(x.shape[1:])), x.dtype) for x in model.inputs]
     labels = (
         [np.zeros((1, *_known(_label_shape(model, i))), np.float32) for i in range(len(model.outputs))]
@@ -47,7 +48,7 @@ def dump(model: Any, stage: str, mode: str = "train", kernel: str | None = None)
 
     def text(signature: Any) -> str:
         if stage == "graph":
-            forward = Step(model, "test" if mode == "train" else mode)
+            forward = step_of(model, "test" if mode == "train" else mode)
             return forward.graph(arrays, labels, signature=signature).text()
         if stage == "grad":
             return step.graph(arrays, labels, grad_only=mode == "train", signature=signature).text()

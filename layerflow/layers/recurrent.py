@@ -12,9 +12,12 @@ from layerflow.registry import factory
 
 
 def cell_from(cls: type[Cell], given: Mapping[str, Any]) -> Cell:
-    """The cell of a layer that takes the cell's arguments as its own; `given` are those of the layer."""
+    """The cell of a layer that takes the cell's arguments as its own; `given` are those of the layer.
+
+    It has the name that the layer was given: messages about arguments should name what the user wrote.
+    """
     names = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "kwargs")]
-    return cls(**{name: given[name] for name in names})
+    return cls(**{name: given[name] for name in names}, name=given["kwargs"].get("name"))
 
 
 class SimpleRNN(RNN):

@@ -78,8 +78,12 @@ CASES = {
         ShapeError,
         ["[null,null]", "features"],
     ),
-    "units": (lambda: L.lstm(units=0, name="mine"), ArgumentError, ["units", "positive"]),
-    "dropout of a cell": (lambda: L.gru(units=1, dropout=1.5), ArgumentError, ["dropout", "[0, 1]"]),
+    "units": (lambda: L.lstm(units=0, name="mine"), ArgumentError, ["mine", "units", "positive"]),
+    "dropout of a cell": (
+        lambda: L.gru(units=1, dropout=1.5, name="mine"),
+        ArgumentError,
+        ["mine", "dropout", "[0, 1]"],
+    ),
     "no cell": (lambda: L.rnn(cell=L.dense(units=1, name="mine")), ArgumentError, ["mine", "state_size"]),
     "no cells": (lambda: L.stacked_rnn_cells(cells=[]), ArgumentError, ["at least one cell"]),
     "both directions of a dense layer": (
