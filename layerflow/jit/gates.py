@@ -68,13 +68,13 @@ def _join(product: Group, gates: Group, others: Sequence[Group], graph: Graph) -
     product.parts = static(product.domain[1]) // static(gates.domain[1])
     product.domain = gates.domain
     stored = {op for group in (*others, product, gates) for op in group.stored}
-    wanted = {op for group in others if group is not product for op in _sources(group, set(product.stored), stored)}
+    wanted = {op for group in others if group is not product for op in sources(group, set(product.stored), stored)}
     kept = [op for op in product.stored if op in wanted or op in graph.roots]
     product.members = [*product.members, *gates.members]
     product.stored = [*kept, *gates.stored]
 
 
-def _sources(group: Group, among: set[Op], stored: set[Op]) -> set[Op]:
+def sources(group: Group, among: set[Op], stored: set[Op]) -> set[Op]:
     """Those of `among` that a group reads."""
     found, stack, seen = set(), [i for op in group.members for i in op.inputs], set()
     stops = stored - set(group.members)

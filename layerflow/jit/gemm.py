@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from layerflow.graph.shapes import Dim, static, typical
+from layerflow.graph.symbolic import Op
 from layerflow.jit.access import batch_of
+from layerflow.jit.contraction import contraction
 from layerflow.jit.loops import INDENT, units_of
 from layerflow.jit.prefetching import PrefetchingNest
+from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.tiles import MANY_ROWS, UNROLL, Panel, tile_rows
-from layerflow.jit.values import Chunk, Level
+from layerflow.jit.values import PAST_FIRST, Chunk, Level
 
 
 class GemmNest(PrefetchingNest):
     """A product with its epilogue."""
+
+    past_first: str | None = None  # variable that is 0 at the first step of a loop
+
+    def __init__(self, plan: Schedule, kernel: Kernel, lanes: int, registers: int):
+        super().__init__(plan, kernel, lanes, registers)
+        self.zeros_first = kernel.starts_with_zeros
 
     def body(self) -> list[str]:
         domain = self.group.domain
@@ -194,7 +203,9 @@ class GemmNest(PrefetchingNest):
         for v in range(len(chunks)):
             start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
             self.write(f"{INDENT}acc{v}[m] = {start}")
-        self._fold(rows, chunks)
+        self._fold(rows, chunks, self.asks(rows, chunks))
+        for product in self.group.added:
+            self._fold_also(product, rows, chunks)
         if not self.block:
             self._epilogue(chunks, rows, {self._row_name(): "i + m"})
             return
@@ -212,22 +223,43 @@ class GemmNest(PrefetchingNest):
         """Where the sum of row i + m and vector `v` of the panel waits for the next block."""
         return f"(i - lo * {self.step} + m) * {self.sums[1]} + {first.start} + {v * self.lanes}"
 
-    def _fold(self, rows: int, chunks: list[Chunk]) -> None:
-        depth, asks = self._span(), self.asks(rows, chunks)
+    def _fold(self, rows: int, chunks: list[Chunk], asks: list[str]) -> None:
+        depth = self._span()
         if isinstance(self.depth, int):
             unroll = next(u for u in (UNROLL, 3, 2, 1) if self.depth % u == 0)
             if asks:
                 self._in_parts(depth, unroll, rows, chunks, asks)
             else:
-                header = f"for k in range(0, {depth}, {unroll}):" if self.depth > unroll else None
+                looped = self.depth > unroll or self.zeros_first
+                header = f"for k in range(0, {self._all_or_none(depth)}, {unroll}):" if looped else None
                 self._steps(header, unroll, rows, chunks)
             return
         if asks:
             self.write(f"whole = {depth} // {UNROLL} * {UNROLL}")
             self._in_parts("whole", UNROLL, rows, chunks, asks)
         else:
-            self._steps(f"for k in range(0, {depth} - {UNROLL - 1}, {UNROLL}):", UNROLL, rows, chunks)
-        self._steps(f"for k in range({depth} // {UNROLL} * {UNROLL}, {depth}):", 1, rows, chunks)
+            whole = self._all_or_none(f"({depth} - {UNROLL - 1})")
+            self._steps(f"for k in range(0, {whole}, {UNROLL}):", UNROLL, rows, chunks)
+        self._steps(f"for k in range({depth} // {UNROLL} * {UNROLL}, {self._all_or_none(depth)}):", 1, rows, chunks)
+
+    def _all_or_none(self, steps: str | int) -> str:
+        """So many steps, none where the left operand is known to be zero."""
+        if not self.zeros_first:
+            return str(steps)
+        if self.past_first is None:
+            self.past_first = self.assign(f"integer(ctx, {PAST_FIRST})", 0, False).name
+        return f"{steps} * {self.past_first}"
+
+    def _fold_also(self, product: Op, rows: int, chunks: list[Chunk]) -> None:
+        """Another product into the same sums; its right operand is read where it is."""
+        kept = self.left, self.right, self.depth, self.packed_right, self.zeros_first
+        found = contraction(product, self.variables, self.ranges)
+        self.left = self._operand(product.inputs[0], found.left)
+        self.right = self._operand(product.inputs[1], found.right)
+        self.depth, self.packed_right, self.zeros_first = product.inputs[0].shape[-1], None, False
+        self._fold(rows, chunks, [])
+        self.left, self.right, self.depth, self.packed_right, self.zeros_first = kept
+        self.ranges.declare("k", self.depth)
 
     def _in_parts(self, depth: str, unroll: int, rows: int, chunks: list[Chunk], asks: list[str]) -> None:
         """The folded axis in as many parts as the tile has rows; before part r, lines are asked for."""
@@ -239,7 +271,7 @@ class GemmNest(PrefetchingNest):
             steps = f"range(r * part, minimum(r * part + part, {depth}), {unroll})"
             self._steps(f"for k in {steps}:", unroll, rows, chunks)
 
-        self.segment(f"for r in range({rows}):", (), part)
+        self.segment(f"for r in range({self._all_or_none(rows)}):", (), part)
 
     def _steps(self, header: str | None, unroll: int, rows: int, chunks: list[Chunk]) -> None:
         """`unroll` steps of the folded axis."""

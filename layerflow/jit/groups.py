@@ -26,6 +26,8 @@ class Group:
     members: list[Op] = dataclasses.field(default_factory=list)
     stored: list[Op] = dataclasses.field(default_factory=list)
     parts: int = 1
+    added: list[Op] = dataclasses.field(default_factory=list)  # of a "gemm": products that are added to its own
+    total: Op | None = None  # and the sum of all of them
 
     def variables(self, ranges: Ranges) -> tuple[Index, ...]:
         """Loop variables of the domain: i0, i1, ..., with j for the vector axis."""

@@ -22,10 +22,7 @@ def prepare_loops(graph: Graph) -> Graph:
         if op.name == "loop_part":
             memo[op] = used[op.inputs[0]][op.attrs["at"]]
         elif op.name == "loop":
-            body = (op.attrs["body"].graph, inputs)
-            if graph.updates:  # a training step waits for memory, a prediction of few samples for its matrices
-                body = _with_projections(op, inputs, users)
-            _prepared(op, *body, used[op])
+            _prepared(op, *_with_projections(op, inputs, users), used[op])
             memo[op] = op
         else:
             memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)

@@ -23,6 +23,7 @@ from layerflow.jit.images import fold_scales, read_padded
 from layerflow.jit.interpreter import interpret
 from layerflow.jit.loop_passes import prepare_loops
 from layerflow.jit.overwriting import Overwritten, read_copies
+from layerflow.jit.product_sums import gather_products
 from layerflow.jit.recompute import recompute
 from layerflow.jit.shards import shard
 from layerflow.jit.simplify import separate_roots, simplify, untranspose
@@ -43,7 +44,10 @@ GRAPH_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
     ("shard", shard),
 )
 # The same for the body of a loop, which `prepare_loops` has simplified.
-BODY_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (("separate_roots", separate_roots),)
+BODY_PASSES: Sequence[tuple[str, Callable[[Graph], Graph]]] = (
+    ("gather_products", gather_products),
+    ("separate_roots", separate_roots),
+)
 
 
 @dataclasses.dataclass

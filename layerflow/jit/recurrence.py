@@ -19,8 +19,10 @@ from layerflow.graph.symbolic import INPUT, Op
 from layerflow.jit import fusion, gates, packing
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.access import Layout, batch_of, dense
+from layerflow.jit.loop_ends import starts_with_zeros, unread_at_end
+from layerflow.jit.product_sums import join_sums
 from layerflow.jit.schedule import Buffer, Kernel, Local, Schedule
-from layerflow.jit.values import BATCH, ROWS, TYPES
+from layerflow.jit.values import BATCH, PAST_FIRST, ROWS, TYPES
 
 INDENT = "    "
 
@@ -60,7 +62,7 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
     body: Graph = loop.attrs["body"].graph
     for _, run in passes:
         body = run(body)
-    groups = gates.join_gates(fusion.fuse(body, side_by_side=True), body)
+    groups = join_sums(gates.join_gates(fusion.fuse(body, side_by_side=True), body), body)
     n, m = loop.attrs["sequences"], loop.attrs["states"]
     parts = {op.attrs["at"]: plan.buffers[op] for op in kernel.group.members if op.name == "loop_part"}
     inner = scheduling.schedule(body, groups)
@@ -70,7 +72,19 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
     if kernel.samples and (len(inner.phases) > 1 or not all(k.samples for k in inner.kernels)):
         raise CompileError(f"layer {loop.layer or 'scan'}: a step of the loop reads other samples of the batch.")
     found = Loop(inner, loop.attrs["length"], loop.attrs["reverse"], [], [], [], [])
-    buffers = inner.buffers
+    _hang(found, plan, body, loop, parts)
+    for inside in inner.kernels:
+        _pack(inside, inner, shared=body.inputs[n + m :])
+        inside.starts_with_zeros = starts_with_zeros(inside, body.inputs[n : n + m], loop.inputs[n : n + m])
+    unread = {op for op, final in zip(body.outputs, found.finals, strict=False) if final is None}
+    for inside in unread_at_end(inner.kernels, unread):
+        inside.all_but_last = True
+    return found
+
+
+def _hang(found: Loop, plan: Schedule, body: Graph, loop: Op, parts: dict[int, Buffer]) -> None:
+    """Says where what the body reads and makes lies outside."""
+    buffers, n, m = found.plan.buffers, loop.attrs["sequences"], loop.attrs["states"]
     for at, (op, outer) in enumerate(zip(body.inputs, loop.inputs, strict=True)):
         outside = plan.buffers[fusion.rows_of(outer)]
         if at < n:
@@ -91,9 +105,6 @@ def _inner(plan: Schedule, kernel: Kernel, passes: Sequence[tuple[str, Callable[
             step, layout = _step(parts[at].op, parts[at])
             buffers[op] = Buffer(op, Layout(op.shape, layout, parts[at].layout.panels), "view")
             found.moving.append((buffers[op], parts[at], step))
-    for inside in inner.kernels:
-        _pack(inside, inner, shared=body.inputs[n + m :])
-    return found
 
 
 def _pack(kernel: Kernel, plan: Schedule, shared: Sequence[Op]) -> None:
@@ -173,7 +184,12 @@ def _one_step(loop: Loop, shared: bool) -> list[str]:
         lines.append(f"set_integer(ctx, {after.slot}, other{before.slot})")
     for kernel in loop.plan.kernels:
         span = "lo, hi" if shared else f"0, integer(ctx, {ROWS})" if kernel.samples else f"0, {kernel.units}"
-        lines.append(f"{kernel.name}(ctx, {span})")
+        if kernel.starts_with_zeros:
+            lines.append(f"set_integer(ctx, {PAST_FIRST}, minimum(n, 1))")
+        if kernel.all_but_last:
+            lines += [f"if n + 1 < {code(loop.length)}:", f"{INDENT}{kernel.name}(ctx, {span})"]
+        else:
+            lines.append(f"{kernel.name}(ctx, {span})")
     return lines
 
 

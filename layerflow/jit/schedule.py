@@ -87,6 +87,8 @@ class Kernel:
     )
     rows_first: bool = False  # of such a product: all columns for one tile of rows after the other
     packed_from: int = 1  # rows from which it is read
+    starts_with_zeros: bool = False  # of a product in a loop: it is zero at the first step
+    all_but_last: bool = False  # of a kernel in a loop: nobody reads what it makes at the last step
 
 
 @dataclasses.dataclass(eq=False)
@@ -251,7 +253,7 @@ def member_reads(
     members = set(group.members)
 
     def stops(op: Op) -> bool:
-        return op in buffers or op in members
+        return op in buffers or op in members or op in group.added
 
     def expand(op: Op, index: tuple[Index, ...]) -> list[tuple[Op, tuple[Index, ...]]]:
         return (
@@ -266,8 +268,11 @@ def member_reads(
     if group.kind in attention.GROUPS:
         return [p for x, at in attention.own_sample(member, variables[0], ranges) for p in expand(x, at)]
     if member.primitive.kind is Kind.CONTRACT:
-        found = contraction(member, variables, ranges)
-        return [*expand(member.inputs[0], found.left), *expand(member.inputs[1], found.right)]
+        reads = []
+        for product in (member, *group.added):
+            found = contraction(product, variables, ranges)
+            reads += [*expand(product.inputs[0], found.left), *expand(product.inputs[1], found.right)]
+        return reads
     if member.primitive.kind is Kind.REDUCE:
         index = variables if group.kind == "row" else fold_index(member, variables, ranges)
         return expand(member.inputs[0], index)
@@ -312,7 +317,8 @@ def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> st
 
 def _described(plan: Schedule, kernel: Kernel, explain: Callable[[Op], str]) -> list[str]:
     span = "samples" if kernel.samples else "every thread" if kernel.private else f"{kernel.units} units"
-    lines = [f"  {kernel.name}: {span}"]
+    also = ", the first step without the product of zeros" * kernel.starts_with_zeros
+    lines = [f"  {kernel.name}: {span}{also}{', the last step without it' * kernel.all_but_last}"]
     lines += [f"    {text}" for member in kernel.group.members if (text := explain(member))]
     names = [_name(op, plan) for op in sorted(kernel.reads, key=lambda op: op.serial)]
     lines.append(f"    reads  {', '.join(names)}")

@@ -9,7 +9,7 @@ import dataclasses
 
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import Op
-from layerflow.jit import access
+from layerflow.jit import access, stages
 from layerflow.jit import index as ix
 from layerflow.jit.contraction import contraction
 from layerflow.jit.index import Index
@@ -121,12 +121,11 @@ class TileNest(LoopNest):
         self.levels.append(before)
         row_level = Level(tuple(at))
         self.levels.append(row_level)
-        row_level.lines.extend(f"{name} = {text}" for name, text in at.items())
         here, places = len(self.levels) - 1, self._places()
         for v in range(0, len(chunks), self.group.parts):
             self.chunk = chunks[v]
             for part, place in enumerate(places):
-                self.bind(self.product, place, Value(f"acc{v + part}[m]", here, True))
+                self.bind(self.group.total or self.product, place, Value(f"acc{v + part}[m]", here, True))
             for op in self.group.members[1:]:
                 for place in places if op.shape == self.product.shape else places[:1]:
                     self.value(op, place)
@@ -140,6 +139,7 @@ class TileNest(LoopNest):
         self.levels.pop()
         for line in before.lines:
             self.write(line)
-        self.write(f"for m in static({rows}):")
-        for line in row_level.lines:
-            self.write(INDENT + line)
+        for stage in stages.cut(row_level.lines) if rows > 1 else [row_level.lines]:
+            self.write(f"for m in static({rows}):")
+            for line in [*(f"{name} = {text}" for name, text in at.items()), *stage]:
+                self.write(INDENT + line)

@@ -44,7 +44,8 @@ TOTAL, START, COUNT, STEP_BASE, ITERATION_BASE = 8, 9, 10, 11, 12
 LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barrier)
 SCRATCH = 17  # address of the thread's own working memory
 SHARD = 18  # the part of the batch whose sums are being made
-FIRST_SLOT = 19  # addresses of buffers from here on
+PAST_FIRST = 19  # 0 at the first step of a loop, 1 later: of the loop whose kernel runs
+FIRST_SLOT = 20  # addresses of buffers from here on
 COUNTERS = {"seed": SEED, "step": STEP, "iteration": ITERATION}
 
 

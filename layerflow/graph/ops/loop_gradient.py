@@ -127,12 +127,18 @@ class _Backward:
             if op in seen or op in self.slices or op in self.shared:
                 continue
             seen.add(op)
-            dear = op.primitive.kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op)
+            dear = _is_dear(op) or self._is_sum_of_kept(op)
             forward = not _depends(op, marks)
             if op in self.before or (forward and (dear or whole) and self._is_inside(op)):
                 self.kept[op] = None
             else:
                 stack.extend(op.inputs)
+
+    def _is_sum_of_kept(self, op: Op) -> bool:
+        """Whether a sum takes the place of several values of steps that the backward loop would read for it."""
+        terms = [t for t in _terms(op) if t not in self.shared]
+        at_hand = all(_is_dear(t) or t in self.slices or t in self.before for t in terms)
+        return len(terms) > 1 and at_hand and any(_is_dear(t) for t in terms)
 
     def _is_inside(self, op: Op) -> bool:
         return _depends(op, {*self.slices, *self.before})
@@ -171,6 +177,17 @@ class _Backward:
     def _start(self, at: int) -> Op:
         found, like = self.cotangents.get(at), self.outer[self.before[at]]
         return _zeros(like) if found is None else _spread(found, like.shape).op
+
+
+def _is_dear(op: Op) -> bool:
+    """Whether a value costs more to make than to keep."""
+    kind = op.primitive.kind
+    return kind is not Kind.LEAF and (kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op))
+
+
+def _terms(op: Op) -> list[Op]:
+    """What a sum of values of one shape adds up; of anything else, that."""
+    return [t for x in op.inputs for t in (_terms(x) if x.shape == op.shape else [x])] if op.name == "add" else [op]
 
 
 def _depends(op: Op, marks: set[Op]) -> bool:
