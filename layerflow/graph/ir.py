@@ -12,6 +12,15 @@ from layerflow.graph import shapes
 from layerflow.graph.symbolic import CONSTANT, INPUT, LITERAL, PARAMETER, Kind, Op
 
 
+def terms(op: Op, within: Callable[[Op], bool] = lambda inner: True) -> list[Op]:
+    """What a sum of values of one shape adds up, also in the sums among its terms for which `within` holds; of
+    anything else, that."""
+    if op.name != "add":
+        return [op]
+    inner = [x for x in op.inputs if x.name == "add" and x.shape == op.shape and within(x)]
+    return [t for x in op.inputs for t in (terms(x, within) if x in inner else [x])]
+
+
 def topological(roots: Iterable[Op]) -> list[Op]:
     """Every op the roots need, each after its inputs; the order depends only on the structure."""
     order: list[Op] = []

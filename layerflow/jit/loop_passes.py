@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from layerflow.graph import ops
 from layerflow.graph.ir import Graph, substitute, topological
-from layerflow.graph.ops.loop import body_input, is_number, is_sampled, loop_of, named_input, slice_shape
-from layerflow.graph.symbolic import Kind, Op, SymbolicTensor, intern, layer_scope
+from layerflow.graph.ops.loop import body_input, is_number, is_sampled, loop_of, named_input, rebuild, slice_shape
+from layerflow.graph.symbolic import Kind, Op, SymbolicTensor, layer_scope
 from layerflow.jit.simplify import simplify, untranspose
 
 LARGEST_PROJECTION = 1 << 16  # elements of a matrix that is read at every step rather than once
@@ -25,7 +25,7 @@ def prepare_loops(graph: Graph) -> Graph:
             _prepared(op, *_with_projections(op, inputs, users), used[op])
             memo[op] = op
         else:
-            memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)
+            memo[op] = op if inputs == op.inputs else rebuild(op, inputs)
     return graph.with_roots([memo[r] for r in graph.roots])
 
 
@@ -36,9 +36,9 @@ def merge_loops(graph: Graph) -> Graph:
     memo: dict[Op, Op] = {}
     for op in graph.ops:
         inputs = tuple(memo[i] for i in op.inputs)
-        memo[op] = op if inputs == op.inputs else _rebuilt(op, inputs)
+        memo[op] = op if inputs == op.inputs else rebuild(op, inputs)
         if op.name == "loop" and largest[op] is not op:
-            memo[op] = _rebuilt(largest[op], inputs)
+            memo[op] = rebuild(largest[op], inputs)
     return graph.with_roots([memo[r] for r in graph.roots])
 
 
@@ -51,10 +51,6 @@ def _covers(larger: Op, op: Op) -> bool:
         return False
     mine, theirs = op.attrs["body"].graph, larger.attrs["body"].graph
     return mine.inputs == theirs.inputs and theirs.outputs[: len(mine.outputs)] == mine.outputs
-
-
-def _rebuilt(op: Op, inputs: tuple[Op, ...]) -> Op:
-    return intern(op.primitive, inputs, op.attrs, op.shape, op.dtype)
 
 
 def _used_parts(graph: Graph) -> dict[Op, dict[int, Op]]:
@@ -90,7 +86,7 @@ def _with_projections(op: Op, operands: tuple[Op, ...], users: dict[Op, list[Op]
     if not replaced:
         return body, operands
     with layer_scope(op.layer):
-        outputs = substitute(body.outputs, replaced, _rebuilt)
+        outputs = substitute(body.outputs, replaced, rebuild)
     return Graph(tuple(inputs), tuple(outputs)), tuple(given)
 
 
@@ -128,7 +124,7 @@ def _prepared(op: Op, body: Graph, operands: tuple[Op, ...], parts: dict[int, Op
     outer = dict(zip(body.inputs, operands, strict=True))
     own = set(body.inputs[: n + m])
     outside, inside = _hoisted(body, own, outer)
-    outputs = substitute(body.outputs, inside, _rebuilt)
+    outputs = substitute(body.outputs, inside, rebuild)
     read = set(topological(outputs))
     sequences = [x for x in body.inputs[:n] if x in read]
     shared = [x for x in body.inputs[n + m :] if x in read] + [x for x in inside.values() if x in read]
@@ -152,5 +148,5 @@ def _hoisted(body: Graph, own: set[Op], outer: dict[Op, Op]) -> tuple[list[Op], 
     read = [i for op in body.ops if op in varies for i in op.inputs if i not in varies]
     read += [op for op in body.outputs if op not in varies]
     wanted = [op for op in dict.fromkeys(read) if op.primitive.kind is not Kind.LEAF and not is_number(op)]
-    outside = substitute(wanted, outer, _rebuilt)
+    outside = substitute(wanted, outer, rebuild)
     return outside, {op: body_input(op, f"hoisted{i}") for i, op in enumerate(wanted)}

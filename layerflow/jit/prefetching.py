@@ -74,7 +74,8 @@ class PrefetchingNest(PackedNest):
 
     def _touched(self) -> list[Op]:
         """What the epilogue reads."""
-        return [op for op in sorted(self.kernel.reads, key=lambda op: op.serial) if op not in self.product.inputs]
+        multiplied = {x for product in (self.product, *self.group.added) for x in product.inputs}
+        return [op for op in sorted(self.kernel.reads, key=lambda op: op.serial) if op not in multiplied]
 
     def _for_stacks(self, chunk: Chunk) -> list[str]:
         """What the epilogue of a tile in a loop reads and writes of row i + r in stacks of all steps: it is in no near

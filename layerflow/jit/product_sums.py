@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from layerflow.graph import ops
-from layerflow.graph.ir import Graph
+from layerflow.graph.ir import Graph, terms
 from layerflow.graph.ops.loop import rebuild
 from layerflow.graph.symbolic import Op, SymbolicTensor, layer_scope
 from layerflow.jit.access import batch_of
@@ -26,11 +26,11 @@ def gather_products(graph: Graph) -> Graph:
     for op in graph.ops:
         inputs = tuple(memo[i] for i in op.inputs)
         memo[op] = op if inputs == op.inputs else rebuild(op, inputs)
-        terms = _terms(op, users) if op.name == "add" and not _is_inner(op, users) else []
-        products = [t for t in terms if _is_product(t, op, users)]
+        parts = _terms(op, users) if op.name == "add" and not _is_inner(op, users) else []
+        products = [t for t in parts if _is_product(t, op, users)]
         if len(products) > 1:
             products.sort(key=_depth, reverse=True)
-            rest = [t for t in terms if t not in products]
+            rest = [t for t in parts if t not in products]
             with layer_scope(op.layer):
                 total = SymbolicTensor(memo[products[0]])
                 for term in (*products[1:], *rest):
@@ -45,11 +45,7 @@ def _is_inner(op: Op, users: Users) -> bool:
 
 
 def _terms(op: Op, users: Users) -> list[Op]:
-    found = []
-    for x in op.inputs:
-        inner = x.name == "add" and x.shape == op.shape and _is_inner(x, users)
-        found += _terms(x, users) if inner else [x]
-    return found
+    return terms(op, lambda inner: _is_inner(inner, users))
 
 
 def _is_product(op: Op, total: Op, users: Users) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from layerflow.jit import library, runtime
 from layerflow.jit.cpus import get_num_threads
+from layerflow.pages import zeroed
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -30,9 +31,7 @@ def yield_address() -> int:
 
 def lines(words: int) -> np.ndarray:
     """Zeroed int64 words that begin on a cache line."""
-    block = np.zeros(words + runtime.LINE, np.int64)
-    skip = (-block.ctypes.data % 64) // 8
-    return block[skip : skip + words]
+    return zeroed(8 * words).view(np.int64)
 
 
 class Barrier:

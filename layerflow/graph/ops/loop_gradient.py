@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from layerflow.graph.ir import Graph, substitute, topological
+from layerflow.graph.ir import Graph, substitute, terms, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
@@ -136,9 +136,9 @@ class _Backward:
 
     def _is_sum_of_kept(self, op: Op) -> bool:
         """Whether a sum takes the place of several values of steps that the backward loop would read for it."""
-        terms = [t for t in _terms(op) if t not in self.shared]
-        at_hand = all(_is_dear(t) or t in self.slices or t in self.before for t in terms)
-        return len(terms) > 1 and at_hand and any(_is_dear(t) for t in terms)
+        added = [t for t in terms(op) if t not in self.shared]
+        at_hand = all(_is_dear(t) or t in self.slices or t in self.before for t in added)
+        return len(added) > 1 and at_hand and any(_is_dear(t) for t in added)
 
     def _is_inside(self, op: Op) -> bool:
         return _depends(op, {*self.slices, *self.before})
@@ -183,11 +183,6 @@ def _is_dear(op: Op) -> bool:
     """Whether a value costs more to make than to keep."""
     kind = op.primitive.kind
     return kind is not Kind.LEAF and (kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op))
-
-
-def _terms(op: Op) -> list[Op]:
-    """What a sum of values of one shape adds up; of anything else, that."""
-    return [t for x in op.inputs for t in (_terms(x) if x.shape == op.shape else [x])] if op.name == "add" else [op]
 
 
 def _depends(op: Op, marks: set[Op]) -> bool:
