@@ -215,7 +215,8 @@ class ConvolutionNest(WindowNest):
     def _tile(self, panel: Panel, th: int, tw: int) -> None:
         chunks = self._chunks(panel)
         rows = th * tw
-        self.zero(rows, chunks)
+        at = {self.inner: f"w + m % {tw}", **({self.outer_name: f"h + m // {tw}"} if self.outer_name else {})}
+        epilogue = self._begin(self._epilogue(chunks, rows, at), rows, [f"zeros({self.dtype})"] * len(chunks))
         names = {self.inner: "w", **({self.outer_name: "h"} if self.outer_name else {})}
         step = {name: self.steps_of(name)[0] for name in names}
         row = f"w * {step[self.inner]} + m % {tw} * {step[self.inner]}"
@@ -225,8 +226,7 @@ class ConvolutionNest(WindowNest):
         self.left = (kept[0], self.base(kept, {*names, "j"}))
         self.fold(self.folds, row, rows, chunks, None)
         self.left = kept
-        at = {self.inner: f"w + m % {tw}", **({self.outer_name: f"h + m // {tw}"} if self.outer_name else {})}
-        self._epilogue(chunks, rows, at)
+        self._end(epilogue)
 
 
 def _cuts(extent: int, step: int) -> list[tuple[int, int, int]]:

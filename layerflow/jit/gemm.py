@@ -198,16 +198,16 @@ class GemmNest(PrefetchingNest):
     # --- one tile ------------------------------------------------------------
 
     def _tile(self, panel: Panel, rows: int) -> None:
-        chunks = self._chunks(panel)
-        self.write(f"for m in static({rows}):")
-        for v in range(len(chunks)):
-            start = f"load(packed, {self._waiting(v, chunks[0])})" if self.block else f"zeros({self.dtype})"
-            self.write(f"{INDENT}acc{v}[m] = {start}")
+        chunks, at = self._chunks(panel), {self._row_name(): "i + m"}
+        starts = [f"zeros({self.dtype})"] * len(chunks)
+        if self.block:
+            starts = [f"load(packed, {self._waiting(v, chunks[0])})" for v in range(len(chunks))]
+        epilogue = self._begin(None if self.block else self._epilogue(chunks, rows, at), rows, starts)
         self._fold(rows, chunks, self.asks(rows, chunks))
         for product in self.group.added:
             self._fold_also(product, rows, chunks)
-        if not self.block:
-            self._epilogue(chunks, rows, {self._row_name(): "i + m"})
+        if epilogue is not None:
+            self._end(epilogue)
             return
 
         def keep() -> None:
@@ -216,7 +216,7 @@ class GemmNest(PrefetchingNest):
                 self.write(f"{INDENT}store(packed, {self._waiting(v, chunks[0])}, acc{v}[m])")
 
         end = f"first + span == {self.extent(self.depth)}"
-        self.segment(f"if {end}:", (), lambda: self._epilogue(chunks, rows, {self._row_name(): "i + m"}))
+        self.segment(f"if {end}:", (), lambda: self._end(self._epilogue(chunks, rows, at)))
         self.segment("else:", (), keep)
 
     def _waiting(self, v: int, first: Chunk) -> str:

@@ -9,9 +9,10 @@ import dataclasses
 
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import Op
-from layerflow.jit import access, stages
+from layerflow.jit import access
 from layerflow.jit import index as ix
 from layerflow.jit.contraction import contraction
+from layerflow.jit.epilogues import Epilogue, begun, loaded
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, LoopNest
 from layerflow.jit.schedule import Kernel, Schedule
@@ -112,11 +113,31 @@ class TileNest(LoopNest):
 
     # --- epilogue ------------------------------------------------------------
 
-    def _epilogue(self, chunks: list[Chunk], rows: int, at: dict[str, str]) -> None:
+    def _begin(self, epilogue: Epilogue | None, rows: int, starts: list[str]) -> Epilogue | None:
+        """Sets the accumulators, to a bias in place of the zeros of `starts` where the epilogue has one; what is left."""
+        columns, biases, rest = begun(epilogue, self._loaded()) if epilogue else ([], {}, None)
+        for line in columns:
+            self.write(line)
+        self.write(f"for m in static({rows}):")
+        for v, start in enumerate(starts):
+            self.write(f"{INDENT}acc{v}[m] = {biases.get(f'acc{v}', start)}")
+        return rest
+
+    def _loaded(self) -> set[str]:
+        """Vectors read from memory that are known outside the tile."""
+        return {name for level in self.levels for line in level.lines for name in loaded(line)}
+
+    def _end(self, epilogue: Epilogue) -> None:
+        for line in epilogue.text():
+            self.write(line)
+
+    def _epilogue(self, chunks: list[Chunk], rows: int, at: dict[str, str]) -> Epilogue:
         """Members at each accumulator; what depends on the column alone is computed before the rows.
 
         `at`: text of each row variable for accumulator m.
         """
+        around = self.levels[-1].lines
+        start = len(around)
         before = Level()  # values of columns, once for all rows of the tile
         self.levels.append(before)
         row_level = Level(tuple(at))
@@ -137,9 +158,6 @@ class TileNest(LoopNest):
         self.chunk = None
         self.levels.pop()
         self.levels.pop()
-        for line in before.lines:
-            self.write(line)
-        for stage in stages.cut(row_level.lines) if rows > 1 else [row_level.lines]:
-            self.write(f"for m in static({rows}):")
-            for line in [*(f"{name} = {text}" for name, text in at.items()), *stage]:
-                self.write(INDENT + line)
+        columns = [*around[start:], *before.lines]
+        del around[start:]
+        return Epilogue(rows, at, columns, row_level.lines)
