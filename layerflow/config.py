@@ -89,6 +89,7 @@ def jit() -> bool:
 
 def set_jit(on: bool) -> None:
     _settings["jit"] = bool(on)
+    changes[0] += 1
 
 
 def cache() -> bool:
@@ -118,6 +119,7 @@ def set_num_threads(count: int | None) -> None:
     if count is not None and int(count) < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}.")
     _settings["num_threads"] = None if count is None else int(count)
+    changes[0] += 1
 
 
 def winograd() -> bool | str:
@@ -152,15 +154,19 @@ def check_numerics() -> bool:
 def set_check_numerics(on: bool) -> None:
     if bool(on) != _settings["check_numerics"]:
         _settings["check_numerics"] = bool(on)
-        _changes[0] += 1
+        _revision[0] += 1
+        changes[0] += 1
 
 
-_changes = [0]
+_revision = [0]
+# Grows with every change, here or of a layer, weight or optimizer, after which a compiled step that is called again
+# must look at more than its arrays.
+changes = [0]
 
 
 def revision() -> int:
     """A number that grows whenever `check_numerics` changes: compiled steps depend on it."""
-    return _changes[0]
+    return _revision[0]
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ class Repeated:
     program: Executable
     rows: int
     wanted: int | None = None  # threads that were asked for when it was set
+    installed: int = 0  # times that it was set
 
     def _install(self, team: int) -> None:
         """Sets what does not change from call to call, for so many threads."""
@@ -34,6 +35,7 @@ class Repeated:
             self.wanted = wanted
             self.team = program._thread_count(self.rows)
             self._install(self.team)
+            self.installed += 1
             program.current = self
         return self.words
 

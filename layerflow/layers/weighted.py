@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow import constraints, initializers, registry, regularizers
+from layerflow import config, constraints, initializers, registry, regularizers
 from layerflow.errors import ModelError, NotBuiltError, ShapeError
 from layerflow.graph import variable as variables
 from layerflow.graph.shapes import text
@@ -34,6 +34,7 @@ def revision() -> int:
 def touch() -> None:
     """Changes `revision()`."""
     _latest[0] = next(_revision)
+    config.changes[0] += 1
 
 
 @contextlib.contextmanager

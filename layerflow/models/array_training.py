@@ -223,9 +223,9 @@ class ArrayTraining(StreamTraining):
             DataError: x does not fit the model.
         """
         if batch_size is None and not verbose and steps is None and callbacks is None and not spelled:
-            direct = self._direct("predict")
-            if direct is not None and plain(x, direct.dtype, direct.x_shape) and len(x) <= PREDICT_ROWS:
-                return direct.call([x])[0].view(Tensor)
+            result = self._predicted_directly(x, PREDICT_ROWS)
+            if result is not None:
+                return result
         return self._predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks, **spelled)
 
     @accepts_camel_case

@@ -21,6 +21,7 @@ from layerflow.graph.shapes import Shape
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
+from layerflow.jit import shortcuts
 from layerflow.jit import singles as make_singles
 from layerflow.jit import watched
 from layerflow.losses import Loss
@@ -291,6 +292,18 @@ class Step:
             if direct is None:
                 return None
         return direct(arrays, self._scalars())
+
+    def shortcut(self, *arrays: np.ndarray) -> Any:
+        """A call for batches just like this one, which has been run: see `layerflow.jit.shortcuts`; None without it."""
+        direct = self._direct
+        if direct is None or self.streaming or not config.jit() or not direct.fits(arrays):
+            return None
+        if self.mode == "predict":
+            return shortcuts.prediction(direct, *arrays, self._scalars)
+        optimizer = self.model.optimizer
+        random_ops = any(name != "iteration" for name, _ in direct.counter_words)
+        scalars = self._scalars if random_ops else optimizer.scalars
+        return shortcuts.training(direct, *arrays, scalars, optimizer.advance)
 
     def run_many(
         self,

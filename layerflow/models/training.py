@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -51,6 +52,8 @@ class Trainable(Compiled):
     history: History | None = None
     _steps: dict[str, Any] | None = None
     _shortcuts: dict[str, _Direct | None] | None = None
+    _train_again: Any = None  # the last batch's call, for one just like it; see layerflow.jit.shortcuts
+    _predict_again: Any = None
     _steps_revision: int = -1
     _steps_signature: tuple[Any, ...] = ()
     _fitting: bool = False
@@ -105,7 +108,7 @@ class Trainable(Compiled):
         self._steps_revision = revision()
 
     def _forget_steps(self) -> None:
-        self._steps = self._shortcuts = None
+        self._steps = self._shortcuts = self._train_again = self._predict_again = None
 
     def _data(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Data:
         compilation = self._compiled_as("fit")
@@ -132,19 +135,23 @@ class Trainable(Compiled):
         Raises:
             NotCompiledError, DataError: as `fit`.
         """
+        if sample_weight is not None or class_weight is not None or return_dict:
+            return self._one_batch("train", x, y, sample_weight, class_weight, return_dict)
+        if self._train_again is not None:
+            numbers = self._train_again(x, y)
+            if numbers is not None:
+                return numbers
         direct = self._direct("train")
         if (
-            direct is not None
-            and sample_weight is None
-            and class_weight is None
-            and not return_dict
-            and plain(x, direct.dtype, direct.x_shape)
-            and plain(y, direct.dtype, direct.y_shape)
-            and len(x) == len(y)
+            direct is None
+            or not plain(x, direct.dtype, direct.x_shape)
+            or not plain(y, direct.dtype, direct.y_shape)
+            or len(x) != len(y)
         ):
-            numbers = direct.call([x], [y])
-            return numbers[0] if len(numbers) == 1 else numbers
-        return self._one_batch("train", x, y, sample_weight, class_weight, return_dict)
+            return self._one_batch("train", x, y, sample_weight, class_weight, return_dict)
+        numbers = direct.call([x], [y])
+        self._train_again = self.step("train").shortcut(x, y)
+        return numbers[0] if len(numbers) == 1 else numbers
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch in inference mode; returns what `train_on_batch` does."""
@@ -158,11 +165,24 @@ class Trainable(Compiled):
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, computed in one go; see `predict`."""
-        direct = self._direct("predict")
-        if direct is not None and plain(x, direct.dtype, direct.x_shape):
-            return direct.call([x])[0].view(Tensor)
+        result = self._predicted_directly(x)
+        if result is not None:
+            return result
         xs = data_checks.arrays(x, input_slots(self))
         return tensors(self.step("predict").predict(xs))
+
+    def _predicted_directly(self, x: Any, most: float = math.inf) -> Tensor | None:
+        """The output for inputs that need no checks, at most so many; None if they do, or are more."""
+        if self._predict_again is not None:
+            result = self._predict_again(x)
+            if result is not None:
+                return result
+        direct = self._direct("predict")
+        if direct is None or not plain(x, direct.dtype, direct.x_shape) or len(x) > most:
+            return None
+        result = direct.call([x])[0].view(Tensor)
+        self._predict_again = self.step("predict").shortcut(x)
+        return result
 
     def _direct(self, mode: str) -> _Direct | None:
         """The step's own entry, if the model has one input (to train, one output too) that needs no checks."""
