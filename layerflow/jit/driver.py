@@ -15,6 +15,8 @@ from numba.core import compiler, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from layerflow.jit.repeated import DATA_FIELD
+
 I64 = ir.IntType(64)
 POINTER = I64.as_pointer()
 
@@ -95,7 +97,26 @@ def compile_driver(source: str, kernels: Sequence[str]) -> str:
         f"{text}\n{declared}define void @lf_step(i64 %ctx, i64 %tid, i64 %threads) {{\n"
         f"  %result = alloca ptr\n  %info = alloca ptr\n{before}"
         f"  %status = call i32 @{mangled.group(1)}(ptr %result, ptr %info, i64 %ctx, i64 %tid, i64 %threads)\n"
-        f"{after}  ret void\n}}\n"
+        f"{after}  ret void\n}}\n{_again()}"
+    )
+
+
+def _again() -> str:
+    """`void lf_again(ptr words, ptr a, ptr b)`: a step on one thread with the data of two array objects.
+
+    The words are the context table and the slots there for the addresses of their data, which are read from the objects
+    (`layerflow.jit.repeated.FIELDS` says where that is possible).
+    """
+    put = "".join(
+        f"  %{n}.at = getelementptr i64, ptr %words, i64 {at}\n  %{n}.slot = load i64, ptr %{n}.at\n"
+        f"  %{n}.field = getelementptr i8, ptr %{n}, i64 {DATA_FIELD}\n  %{n}.data = load i64, ptr %{n}.field\n"
+        f"  %{n}.place = getelementptr i64, ptr %table, i64 %{n}.slot\n  store i64 %{n}.data, ptr %{n}.place\n"
+        for at, n in enumerate("ab", 1)
+    )
+    return (
+        "define void @lf_again(ptr %words, ptr %a, ptr %b) {\n"
+        f"  %ctx = load i64, ptr %words\n  %table = inttoptr i64 %ctx to ptr\n{put}"
+        "  call void @lf_step(i64 %ctx, i64 0, i64 1)\n  ret void\n}\n"
     )
 
 

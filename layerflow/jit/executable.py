@@ -44,7 +44,7 @@ class Executable:
         self.leaves = leaves_of(source)
         self.plan = module.plan
         self.library = library
-        self.entry = threads.Entry(library.function("lf_step"))
+        self.entry = threads.Entry(library.function("lf_step"), library.function("lf_again"))
         self.lock = threading.RLock()
         self.rows = -1
         self.threads = 0

@@ -8,12 +8,14 @@ import numpy as np
 
 from layerflow.graph.shapes import Extent, static
 from layerflow.graph.symbolic import Kind, Op
+from layerflow.jit import stages
 from layerflow.jit.contraction import fold_index
-from layerflow.jit.loops import INDENT, LoopNest, MapNest, units_of
+from layerflow.jit.loops import INDENT, LoopNest, MapNest, block, units_of
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.values import SHARD, Chunk, Level, Unvectorizable, Value, type_name
 
 UNROLLED_CHUNKS = 4  # rows of at most this many vectors are kept in registers from one fold to the next
+ROWS_TOGETHER = 4  # rows of one vector that are computed side by side: more would fill the registers
 SUMS_AT_ONCE = 8  # accumulators of a pass over the rows
 COMBINE = {"add": "{0} + {1}", "multiply": "{0} * {1}", "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})"}
 ACROSS = {"add": "reduce_add", "multiply": "reduce_mul", "maximum": "reduce_max", "minimum": "reduce_min"}
@@ -45,6 +47,23 @@ class RowNest(LoopNest):
         self.kernel.units = units_of(rows)
         return self.outer(rows, self._row)
 
+    def innermost(self, name: str, span: str, lines: list[str]) -> list[str]:
+        """Short rows: some at a time, in stages, then those that are left."""
+        extent = self.group.inner
+        together = ROWS_TOGETHER // -(-extent // self.lanes) if isinstance(extent, int) else 0
+        cut = stages.cut(lines) if self._in_registers(extent) and together > 1 else [lines]
+        if len(cut) == 1:
+            return super().innermost(name, span, lines)
+        first, last = span.rsplit(", ", 1) if ", " in span else ("0", span)
+        count = f"({last} - {first}) // {together}"
+        at = f"{name} = {first} + t * {together} + m"
+        several = [line for part in cut for line in block(f"for m in static({together}):", [at, *part])]
+        rest = f"range({first} + {count} * {together}, {last})"
+        return [*block(f"for t in range({count}):", several), *block(f"for {name} in {rest}:", lines)]
+
+    def _in_registers(self, extent: Extent | None) -> bool:
+        return not self.scalar and isinstance(extent, int) and extent <= UNROLLED_CHUNKS * self.lanes
+
     def _stages(self) -> dict[Op, int]:
         """For each fold the number of folds of this kernel that must be finished before it."""
         stage: dict[Op, int] = {}
@@ -67,7 +86,7 @@ class RowNest(LoopNest):
     def _row(self) -> None:
         extent = self.group.inner
         assert extent is not None
-        unrolled = not self.scalar and isinstance(extent, int) and extent <= UNROLLED_CHUNKS * self.lanes
+        unrolled = self._in_registers(extent)
         for stage in sorted(set(self.stages.values())):
             folds = [op for op, s in self.stages.items() if s == stage]
             if unrolled:

@@ -16,6 +16,11 @@ from layerflow.jit.values import Chunk, Level, Value, Writer
 INDENT = "    "
 
 
+def block(header: str, lines: list[str]) -> list[str]:
+    """A header with these statements under it."""
+    return [header, *(INDENT + line for line in lines)]
+
+
 def units_of(domain: Shape) -> Extent:
     """Pieces of work of a kernel over this domain; 0 where those are samples."""
     return 0 if batch_of(domain) is not None else domain[0]
@@ -53,16 +58,22 @@ class LoopNest(Writer):
 
     def outer(self, extents: tuple[Extent, ...], inside: Callable[[], None]) -> list[str]:
         """Loops over the axes before the vector axis around what `inside` writes; the first is the parallel range."""
-        headers = []
+        ranges = []
         for axis, extent in enumerate(extents):
-            headers.append(f"for i{axis} in range({self.extent(extent) if axis else self.range_of(extent)}):")
+            ranges.append((f"i{axis}", self.extent(extent) if axis else self.range_of(extent)))
             self.levels.append(Level((f"i{axis}",)))
         inside()
         lines: list[str] = []
-        for header in reversed(headers):
+        for at, (name, span) in reversed(list(enumerate(ranges))):
             level = self.levels.pop()
-            lines = [header, *(INDENT + line for line in [*level.lines, *lines])]
+            lines = [*level.lines, *lines]
+            last = at + 1 == len(ranges)
+            lines = self.innermost(name, span, lines) if last else block(f"for {name} in range({span}):", lines)
         return lines
+
+    def innermost(self, name: str, span: str, lines: list[str]) -> list[str]:
+        """The last of the outer loops."""
+        return block(f"for {name} in range({span}):", lines)
 
     def segment(self, header: str | None, variables: tuple[str, ...], inside: Callable[[], None]) -> None:
         """A loop (or plain block) whose text is put behind what its level has so far."""
@@ -70,8 +81,7 @@ class LoopNest(Writer):
         self.levels.append(level)
         inside()
         self.levels.pop()
-        block = level.lines if header is None else [header, *(INDENT + line for line in level.lines)]
-        self.levels[-1].lines.extend(block)
+        self.levels[-1].lines.extend(level.lines if header is None else block(header, level.lines))
 
     def chunks(self, extent: Extent, inside: Callable[[], None]) -> None:
         """The vector axis: whole vectors in a loop, then a masked rest."""

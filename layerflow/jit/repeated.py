@@ -117,6 +117,7 @@ class Direct(Repeated):
 
 
 _WORD = ctypes.c_size_t
+DATA_FIELD = 16  # where an array object has the address of its data, with CPython on 64 bits
 
 
 def _data_pointer(array: np.ndarray) -> int:
@@ -125,15 +126,16 @@ def _data_pointer(array: np.ndarray) -> int:
 
 def _field_pointer(array: np.ndarray) -> int:
     """The data pointer, read from the array object: five times faster than `array.ctypes`."""
-    return _WORD.from_address(id(array) + 16).value
+    return _WORD.from_address(id(array) + DATA_FIELD).value
 
 
-def _pick_address_of() -> Callable[[np.ndarray], int]:
-    """The fast way, if the array object is laid out as CPython on 64 bits has it."""
+def _has_fields() -> bool:
+    """Whether array objects are laid out so."""
+    if sys.implementation.name != "cpython" or sys.maxsize <= 2**32 or object.__basicsize__ != DATA_FIELD:
+        return False
     probe = np.zeros(3)
-    if sys.implementation.name == "cpython" and sys.maxsize > 2**32 and object.__basicsize__ == 16:
-        return _field_pointer if _field_pointer(probe) == probe.ctypes.data else _data_pointer
-    return _data_pointer
+    return _field_pointer(probe) == probe.ctypes.data
 
 
-address_of = _pick_address_of()
+FIELDS = _has_fields()
+address_of: Callable[[np.ndarray], int] = _field_pointer if FIELDS else _data_pointer

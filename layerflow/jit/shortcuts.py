@@ -16,7 +16,7 @@ import numpy as np
 
 from layerflow.config import changes
 from layerflow.graph.tensor import Tensor
-from layerflow.jit.repeated import address_of
+from layerflow.jit.repeated import FIELDS, address_of
 
 if TYPE_CHECKING:
     from layerflow.jit.repeated import Direct
@@ -40,11 +40,10 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
     """
     x_kind, x_dtype, x_shape = type(x), x.dtype, x.shape
     y_kind, y_dtype, y_shape = type(y), y.dtype, y.shape
-    x_words, y_words = direct.input_words
-    words, results = direct.words, direct.results
+    results = direct.results
     alone = results[0] if len(results) == 1 else None
     program, lock, installed, then = direct.program, direct.program.lock, direct.installed, changes[0]
-    fill, run = _filler(direct, scalars), _runner(direct)
+    fill, run = _filler(direct, scalars), _runner(direct, *direct.input_words)
 
     def call(x: Any, y: Any) -> Any:
         if (
@@ -62,14 +61,8 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
         with lock:
             if program.current is not direct or direct.installed != installed:
                 return None
-            where = address_of(x)
-            for at in x_words:
-                words[at] = where
-            where = address_of(y)
-            for at in y_words:
-                words[at] = where
             fill()
-            run()
+            run(x, y)
             advance()
             return alone.item() if alone is not None else [result.item() for result in results]
 
@@ -79,10 +72,10 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
 def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
     """As `training`: a function x -> the only output, a tensor [rows, ...] of its own at each call, or None."""
     kind, dtype, shape = type(x), x.dtype, x.shape
-    (x_words,), (out_words,) = direct.input_words, direct.output_words
-    words, out_shape, out_dtype = direct.words, direct.results[0].shape, direct.results[0].dtype
+    out_shape, out_dtype = direct.results[0].shape, direct.results[0].dtype
     program, lock, installed, then = direct.program, direct.program.lock, direct.installed, changes[0]
-    fill, run = _filler(direct, scalars), _runner(direct)
+    fill, run = _filler(direct, scalars), _runner(direct, *direct.input_words, *direct.output_words)
+    new = np.ndarray.__new__
 
     def call(x: Any) -> Any:
         if (
@@ -96,25 +89,29 @@ def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
         with lock:
             if program.current is not direct or direct.installed != installed:
                 return None
-            result = np.ndarray.__new__(Tensor, out_shape, out_dtype)
-            where = address_of(x)
-            for at in x_words:
-                words[at] = where
-            where = address_of(result)
-            for at in out_words:
-                words[at] = where
+            result = new(Tensor, out_shape, out_dtype)
             fill()
-            run()
+            run(x, result)
             return result
 
     return call
 
 
-def _runner(direct: Direct) -> Callable[[], None]:
-    if direct.team > 1:
-        return functools.partial(direct.program.entry.run, direct.address, direct.team)
-    numbers = (ctypes.c_int64(n) for n in (direct.address, 0, 1))  # made once: ctypes takes them as they are
-    return functools.partial(direct.alone, *numbers)
+def _runner(direct: Direct, *places: tuple[int, ...]) -> Callable[[np.ndarray, np.ndarray], None]:
+    """Runs the step with two arrays, whose addresses go to these words of the table, one of each thread's."""
+    again = direct.program.entry.again
+    if direct.team == 1 and FIELDS and again is not None:
+        table_and_slots = (ctypes.c_int64 * 3)(direct.address, places[0][0], places[1][0])
+        return functools.partial(again, table_and_slots)
+    words = direct.words
+
+    def run(*arrays: np.ndarray) -> None:
+        for array, where in zip(arrays, places, strict=True):
+            for at in where:
+                words[at] = address_of(array)
+        direct.program.entry.run(direct.address, direct.team)
+
+    return run
 
 
 def _filler(direct: Direct, scalars: Scalars) -> Callable[[], None]:

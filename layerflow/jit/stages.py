@@ -1,7 +1,7 @@
-"""Stages: an epilogue cut where one slow function waits for another, so that a core works on all rows at a time.
+"""Stages: statements cut where one slow function waits for another, so that a core works on several rows at a time.
 
-The rows of a tile do not depend on each other, but a core looks only some hundreds of instructions ahead: about two
-rows of a recurrent step.  First what waits for one function is computed for all rows, then the rest.
+The rows of a tile do not depend on each other, nor do those of a softmax, but a core looks only some hundreds of
+instructions ahead: about two rows.  First what waits for one function is computed for all rows, then the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from layerflow.jit import libm
 QUICK = ("rsqrt", "reciprocal", "square")  # functions of `libm` that take few instructions
 _MADE = re.compile(r"(\w+) = (.*)")
 _NAME = re.compile(r"\b[A-Za-z_]\w*\b")
-_ACCESS = re.compile(r"\b(load|store)\((\w+),")
+_READ = re.compile(r"\bload\((\w+),|\b(p\d+)\[")
+_WRITTEN = re.compile(r"\bstore\((\w+),|^(p\d+)\[.*\] = ")
 
 
 def cut(lines: Sequence[str]) -> list[list[str]]:
@@ -23,9 +24,10 @@ def cut(lines: Sequence[str]) -> list[list[str]]:
     Args:
         lines: assignments and stores, in order.
     """
-    touched = {what: {p for w, p in _ACCESS.findall("\n".join(lines)) if w == what} for what in ("load", "store")}
+    stored = {name for line in lines for pair in _WRITTEN.findall(line) for name in pair if name}
+    read = {name for line in lines for pair in _READ.findall(_WRITTEN.sub("", line)) for name in pair if name}
     at = _stages(lines)
-    if touched["load"] & touched["store"] or max(at, default=0) == 0:
+    if read & stored or max(at, default=0) == 0:
         return [list(lines)]
     made = {m[1]: s for line, s in zip(lines, at, strict=True) if (m := _MADE.fullmatch(line))}
     reads = {(name, s) for line, s in zip(lines, at, strict=True) for name in _NAME.findall(line)}

@@ -114,7 +114,7 @@ class TileNest(LoopNest):
     # --- epilogue ------------------------------------------------------------
 
     def _begin(self, epilogue: Epilogue | None, rows: int, starts: list[str]) -> Epilogue | None:
-        """Sets the accumulators, to a bias in place of the zeros of `starts` where the epilogue has one; what is left."""
+        """Sets the accumulators, to a bias in place of zeros where the epilogue has one; gives what is left of it."""
         columns, biases, rest = begun(epilogue, self._loaded()) if epilogue else ([], {}, None)
         for line in columns:
             self.write(line)

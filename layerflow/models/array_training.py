@@ -10,7 +10,6 @@ import numpy as np
 from layerflow.callbacks import CallbackList, History, ProgressBar, verbosity
 from layerflow.callbacks.waiting import EVENT_LOOP
 from layerflow.errors import ArgumentError
-from layerflow.graph.tensor import Tensor
 from layerflow.models import data_checks, measuring
 from layerflow.models.batches import Data
 from layerflow.models.compilation import input_slots
@@ -19,7 +18,7 @@ from layerflow.models.fit_options import common_settings, optional
 from layerflow.models.fitting import Loop
 from layerflow.models.stream_training import StreamTraining
 from layerflow.models.streams import Stream, is_stream
-from layerflow.models.training import plain, tensors
+from layerflow.models.training import tensors
 from layerflow.registry import accepts_camel_case, positive
 
 # Rows that predict computes at a time when no batch_size is given: enough for every thread, few enough for the cache.

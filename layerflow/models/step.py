@@ -21,9 +21,8 @@ from layerflow.graph.shapes import Shape
 from layerflow.graph.symbolic import SymbolicTensor
 from layerflow.graph.trace import tracing
 from layerflow.jit import program as make_program
-from layerflow.jit import shortcuts
+from layerflow.jit import shortcuts, watched
 from layerflow.jit import singles as make_singles
-from layerflow.jit import watched
 from layerflow.losses import Loss
 from layerflow.models import masks
 from layerflow.models.lengths import OpenLengths
