@@ -120,11 +120,6 @@ class WindowNest(TileNest):
             self.write(f"{name} = {start}")
             inside()
 
-    def zero(self, rows: int, chunks: list[Chunk]) -> None:
-        self.write(f"for m in static({rows}):")
-        for v in range(len(chunks)):
-            self.write(f"{INDENT}acc{v}[m] = zeros({self.dtype})")
-
     def base(self, operand: tuple[str, Index], without: set[str]) -> Index:
         """The offset of an operand with these variables at 0."""
         return Index(tuple(t for t in operand[1].terms if t[0] not in without), operand[1].const)
@@ -216,7 +211,7 @@ class ConvolutionNest(WindowNest):
         chunks = self._chunks(panel)
         rows = th * tw
         at = {self.inner: f"w + m % {tw}", **({self.outer_name: f"h + m // {tw}"} if self.outer_name else {})}
-        epilogue = self._begin(self._epilogue(chunks, rows, at), rows, [f"zeros({self.dtype})"] * len(chunks))
+        epilogue = self._begin(self._epilogue(chunks, rows, at), len(chunks))
         names = {self.inner: "w", **({self.outer_name: "h"} if self.outer_name else {})}
         step = {name: self.steps_of(name)[0] for name in names}
         row = f"w * {step[self.inner]} + m % {tw} * {step[self.inner]}"
@@ -298,7 +293,7 @@ class KernelGradientNest(WindowNest):
     def _tile(self, panel: Panel, th: int, tw: int) -> None:
         outer, inner = self.tiled
         chunks = self._chunks(panel)
-        self.zero(th * tw, chunks)
+        self._start(th * tw, [f"zeros({self.dtype})"] * len(chunks))
         kept = self.left
         self.left = (kept[0], self.base(kept, {*self.inlined, "j"}))
         row = f"(h + m // {tw}) * {outer.left} + (w + m % {tw}) * {inner.left}"

@@ -199,16 +199,13 @@ class GemmNest(PrefetchingNest):
 
     def _tile(self, panel: Panel, rows: int) -> None:
         chunks, at = self._chunks(panel), {self._row_name(): "i + m"}
-        starts = [f"zeros({self.dtype})"] * len(chunks)
-        if self.block:
-            starts = [f"load(packed, {self._waiting(v, chunks[0])})" for v in range(len(chunks))]
-        epilogue = self._begin(None if self.block else self._epilogue(chunks, rows, at), rows, starts)
-        self._fold(rows, chunks, self.asks(rows, chunks))
-        for product in self.group.added:
-            self._fold_also(product, rows, chunks)
-        if epilogue is not None:
+        if not self.block:
+            epilogue = self._begin(self._epilogue(chunks, rows, at), len(chunks))
+            self._sums(rows, chunks)
             self._end(epilogue)
             return
+        self._start(rows, [f"load(packed, {self._waiting(v, chunks[0])})" for v in range(len(chunks))])
+        self._sums(rows, chunks)
 
         def keep() -> None:
             self.write(f"for m in static({rows}):")
@@ -218,6 +215,12 @@ class GemmNest(PrefetchingNest):
         end = f"first + span == {self.extent(self.depth)}"
         self.segment(f"if {end}:", (), lambda: self._end(self._epilogue(chunks, rows, at)))
         self.segment("else:", (), keep)
+
+    def _sums(self, rows: int, chunks: list[Chunk]) -> None:
+        """The folded axis of the product, and of those that are added to it."""
+        self._fold(rows, chunks, self.asks(rows, chunks))
+        for product in self.group.added:
+            self._fold_also(product, rows, chunks)
 
     def _waiting(self, v: int, first: Chunk) -> str:
         """Where the sum of row i + m and vector `v` of the panel waits for the next block."""

@@ -113,14 +113,18 @@ class TileNest(LoopNest):
 
     # --- epilogue ------------------------------------------------------------
 
-    def _begin(self, epilogue: Epilogue | None, rows: int, starts: list[str]) -> Epilogue | None:
-        """Sets the accumulators, to a bias in place of zeros where the epilogue has one; gives what is left of it."""
-        columns, biases, rest = begun(epilogue, self._loaded()) if epilogue else ([], {}, None)
-        for line in columns:
-            self.write(line)
+    def _start(self, rows: int, starts: list[str]) -> None:
+        """Sets the accumulators of each row."""
         self.write(f"for m in static({rows}):")
         for v, start in enumerate(starts):
-            self.write(f"{INDENT}acc{v}[m] = {biases.get(f'acc{v}', start)}")
+            self.write(f"{INDENT}acc{v}[m] = {start}")
+
+    def _begin(self, epilogue: Epilogue, vectors: int) -> Epilogue:
+        """Sets the accumulators, to zero or to a bias that the epilogue adds; what is left of the epilogue."""
+        columns, biases, rest = begun(epilogue, self._loaded())
+        for line in columns:
+            self.write(line)
+        self._start(epilogue.rows, [biases.get(f"acc{v}", f"zeros({self.dtype})") for v in range(vectors)])
         return rest
 
     def _loaded(self) -> set[str]:

@@ -292,17 +292,20 @@ class Step:
                 return None
         return direct(arrays, self._scalars())
 
-    def shortcut(self, *arrays: np.ndarray) -> Any:
+    def shortcut(self, x: np.ndarray, y: np.ndarray | None = None) -> Any:
         """A call for batches just like this one, which has been run: see `layerflow.jit.shortcuts`; None without it."""
         direct = self._direct
+        arrays = [x] if y is None else [x, y]
         if direct is None or self.streaming or not config.jit() or not direct.fits(arrays):
             return None
-        if self.mode == "predict":
-            return shortcuts.prediction(direct, *arrays, self._scalars)
+        if direct.sampled != (y is None):  # predictions are rows, what training gives is numbers
+            return None
+        if y is None:
+            return shortcuts.prediction(direct, x, self._scalars)
         optimizer = self.model.optimizer
         random_ops = any(name != "iteration" for name, _ in direct.counter_words)
         scalars = self._scalars if random_ops else optimizer.scalars
-        return shortcuts.training(direct, *arrays, scalars, optimizer.advance)
+        return shortcuts.training(direct, x, y, scalars, optimizer.advance)
 
     def run_many(
         self,

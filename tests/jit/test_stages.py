@@ -87,3 +87,33 @@ def test_an_lstm_finishes_its_memory_for_all_rows_first():
     found = re.search(again, source, re.DOTALL)
     assert found
     assert int(found[2]) > 1
+
+
+def classified(rows):
+    """Weights, losses and the source after training with rows that are short enough to be held in registers."""
+    lf.random.set_seed(1)
+    model, rng = lf.sequential([L.dense(units=4, activation="softmax", input_shape=[6])]), np.random.default_rng(0)
+    model.compile(optimizer=lf.train.sgd(0.5), loss="categoricalCrossentropy")
+    x, y = rng.standard_normal((rows, 6)).astype(np.float32), np.eye(4, dtype=np.float32)[rng.integers(0, 4, rows)]
+    losses = [model.train_on_batch(x, y) for _ in range(3)]
+    return [*model.get_weights(), np.array(losses)], dump(model, "source", mode="train")
+
+
+@pytest.mark.parametrize("rows", [1, 4, 15, 33])
+def test_short_rows_come_side_by_side_to_the_same_bits(rows, monkeypatch):
+    expected, source = classified(rows)
+    together = re.search(
+        r"for t in range\(\(hi - lo\) // (\d+)\):\n +for m in static\(\1\):.*?exp.*?\n +for m in", source, re.DOTALL
+    )
+    assert together, source
+    monkeypatch.setattr(stages, "cut", lambda lines: [list(lines)])
+    got, source = classified(rows)
+    assert "for t in range((hi - lo) //" not in source
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_number_of_a_row_that_is_read_and_written_keeps_it_in_one_piece():
+    lines = ["v1 = p1[i0]", "v2 = exp(v1)", "v3 = log(v2)", "p1[i0] = v3"]
+    assert stages.cut(lines) == [lines]
+    assert len(stages.cut([*lines[:3], "p2[i0] = v3"])) == 2
