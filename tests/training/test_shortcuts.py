@@ -7,6 +7,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import DataError, LayerflowError, NumericsError
+from layerflow.jit import shortcuts
 
 L = lf.layers
 RNG = np.random.default_rng(0)
@@ -233,3 +234,37 @@ def test_predictions_see_new_weights():
     assert not np.array_equal(before, after)
     model.set_weights([np.zeros_like(w) for w in weights(model)])
     assert not np.any(model.predict(X))
+
+
+def test_without_the_layout_of_array_objects(monkeypatch):
+    """Where native code cannot read addresses from the objects, Python does."""
+    one, other = both_warm()
+    monkeypatch.setattr(shortcuts, "FIELDS", False)
+    one._train_again = None
+    one.train_on_batch(X, Y)
+    other.train_on_batch(X, Y)
+    for _ in range(3):
+        assert one._train_again(X, Y) == other._train_again(X, Y)
+    assert np.array_equal(one.predict(X), other.predict(X))
+    assert np.array_equal(one._predict_again(-X), other._predict_again(-X))
+
+
+def test_steps_for_several_threads():
+    """A step that is worth waking another thread for goes to the pool, to the same bits."""
+    lf.random.set_seed(1)
+    model = lf.sequential([L.dense(units=256, activation="relu", input_shape=[256]), L.dense(units=256)])
+    model.compile(optimizer=lf.train.sgd(0.01), loss="mean_squared_error")
+    x = RNG.normal(size=(256, 256)).astype(np.float32)
+    start, found = model.get_weights(), []
+    for threads in (1, 2):
+        lf.set_num_threads(threads)
+        try:
+            model.set_weights(start)
+            losses = [model.train_on_batch(x, x)]
+            losses += [model._train_again(x, x) for _ in range(3)]
+            found.append([losses, *weights(model), np.array(model.predict(x)), np.array(model._predict_again(x))])
+            assert model.step("train")._direct.team == threads
+        finally:
+            lf.set_num_threads(None)
+    for a, b in zip(*found, strict=True):
+        assert np.array_equal(a, b)
