@@ -57,6 +57,9 @@ _settings: dict[str, Any] = {
     "check_numerics": _flag("LAYERFLOW_CHECK_NUMERICS", False),
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
+# Grows with every change, here or of a layer, weight or optimizer, after which a compiled step that is called again
+# must look at more than its arrays.
+changes = [0]
 if _settings["floatx"] not in _FLOATS:
     raise ValueError(f"LAYERFLOW_FLOATX={_settings['floatx']!r}: expected one of {', '.join(_FLOATS)}.")
 
@@ -159,9 +162,6 @@ def set_check_numerics(on: bool) -> None:
 
 
 _revision = [0]
-# Grows with every change, here or of a layer, weight or optimizer, after which a compiled step that is called again
-# must look at more than its arrays.
-changes = [0]
 
 
 def revision() -> int:

@@ -14,7 +14,7 @@ from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
 from layerflow.jit import memory, threads
 from layerflow.jit.cpus import get_num_threads
 from layerflow.jit.emit import Module
-from layerflow.jit.repeated import Direct
+from layerflow.jit.repeated import AGAIN, Direct
 from layerflow.jit.runtime import BARRIER_SLOT
 from layerflow.jit.values import (
     BATCH,
@@ -44,7 +44,8 @@ class Executable:
         self.leaves = leaves_of(source)
         self.plan = module.plan
         self.library = library
-        self.entry = threads.Entry(library.function("lf_step"), library.function("lf_again"))
+        self.entry = threads.Entry(library.function("lf_step"))
+        self.again = AGAIN(library.function("lf_again"))
         self.lock = threading.RLock()
         self.rows = -1
         self.threads = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class Repeated:
         self.counter_words = [(name, tuple(s + word for s in starts)) for name, word in known if name in used]
         self.floats = [(name, program._scalar_views[name]) for name, _, _ in program.scalar_names]
 
-    def _set_scalars(self, scalars: dict[str, float]) -> None:
+    def set_scalars(self, scalars: Mapping[str, float]) -> None:
+        """What the kernels read besides arrays."""
         words = self.words
         for name, places in self.counter_words:
             for at in places:
@@ -58,8 +59,16 @@ class Repeated:
         for name, view in self.floats:
             view[0] = scalars[name]
 
+    def set_addresses(self, arrays: Sequence[np.ndarray], places: Sequence[tuple[int, ...]]) -> None:
+        """Where arrays are; `places`: for each the words, one of each thread's table."""
+        words = self.words
+        for array, where in zip(arrays, places):  # noqa: B905 (lengths were compared in `fits`)
+            address = address_of(array)
+            for at in where:
+                words[at] = address
+
     def _go(self, scalars: dict[str, float]) -> None:
-        self._set_scalars(scalars)
+        self.set_scalars(scalars)
         if self.team == 1:
             self.alone(self.address, 0, 1)
         else:
@@ -100,23 +109,18 @@ class Direct(Repeated):
         """Outputs of one batch.  Outputs without a batch axis are the same arrays at each call, overwritten."""
         program = self.program
         with program.lock:
-            words = self._ready()
-            for places, array in zip(self.input_words, arrays):  # noqa: B905 (lengths were compared in `fits`)
-                where = address_of(array)
-                for at in places:
-                    words[at] = where
+            self._ready()
+            self.set_addresses(arrays, self.input_words)
             results = self.results
             if self.sampled:
                 results = [np.empty(a.shape, a.dtype) for a in results]
-                for places, array in zip(self.output_words, results):  # noqa: B905
-                    where = address_of(array)
-                    for at in places:
-                        words[at] = where
+                self.set_addresses(results, self.output_words)
             self._go(scalars)
             return results
 
 
 _WORD = ctypes.c_size_t
+AGAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)  # `lf_again` of the driver
 DATA_FIELD = 16  # where an array object has the address of its data, with CPython on 64 bits
 
 

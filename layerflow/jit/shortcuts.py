@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerflow.config import changes
 from layerflow.graph.tensor import Tensor
-from layerflow.jit.repeated import FIELDS, address_of
+from layerflow.jit.repeated import FIELDS
 
 if TYPE_CHECKING:
     from layerflow.jit.repeated import Direct
@@ -40,10 +40,10 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
     """
     x_kind, x_dtype, x_shape = type(x), x.dtype, x.shape
     y_kind, y_dtype, y_shape = type(y), y.dtype, y.shape
+    then = changes[0]
     results = direct.results
-    alone = results[0] if len(results) == 1 else None
-    program, lock, installed, then = direct.program, direct.program.lock, direct.installed, changes[0]
-    fill, run = _filler(direct, scalars), _runner(direct, *direct.input_words)
+    numbers = results[0].item if len(results) == 1 else lambda: [result.item() for result in results]
+    run = _runner(direct, scalars, direct.input_words, numbers)
 
     def call(x: Any, y: Any) -> Any:
         if (
@@ -58,24 +58,19 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
             or changes[0] != then
         ):
             return None
-        with lock:
-            if program.current is not direct or direct.installed != installed:
-                return None
-            fill()
-            run(x, y)
+        found = run(x, y)
+        if found is not None:
             advance()
-            return alone.item() if alone is not None else [result.item() for result in results]
+        return found
 
     return call
 
 
 def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
     """As `training`: a function x -> the only output, a tensor [rows, ...] of its own at each call, or None."""
-    kind, dtype, shape = type(x), x.dtype, x.shape
-    out_shape, out_dtype = direct.results[0].shape, direct.results[0].dtype
-    program, lock, installed, then = direct.program, direct.program.lock, direct.installed, changes[0]
-    fill, run = _filler(direct, scalars), _runner(direct, *direct.input_words, *direct.output_words)
-    new = np.ndarray.__new__
+    kind, dtype, shape, then = type(x), x.dtype, x.shape, changes[0]
+    new, out_shape, out_dtype = np.ndarray.__new__, direct.results[0].shape, direct.results[0].dtype
+    run = _runner(direct, scalars, [*direct.input_words, *direct.output_words], lambda: True)
 
     def call(x: Any) -> Any:
         if (
@@ -86,44 +81,46 @@ def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
             or changes[0] != then
         ):
             return None
-        with lock:
-            if program.current is not direct or direct.installed != installed:
-                return None
-            result = new(Tensor, out_shape, out_dtype)
-            fill()
-            run(x, result)
-            return result
+        result = new(Tensor, out_shape, out_dtype)
+        return result if run(x, result) else None
 
     return call
 
 
-def _runner(direct: Direct, *places: tuple[int, ...]) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Runs the step with two arrays, whose addresses go to these words of the table, one of each thread's."""
-    again = direct.program.entry.again
-    if direct.team == 1 and FIELDS and again is not None:
-        table_and_slots = (ctypes.c_int64 * 3)(direct.address, places[0][0], places[1][0])
-        return functools.partial(again, table_and_slots)
-    words = direct.words
+def _runner(direct: Direct, scalars: Scalars, places: Sequence[tuple[int, ...]], found: Callable[[], Any]) -> Any:
+    """A function that runs the step with two arrays.
 
-    def run(*arrays: np.ndarray) -> None:
-        for array, where in zip(arrays, places, strict=True):
-            for at in where:
-                words[at] = address_of(array)
-        direct.program.entry.run(direct.address, direct.team)
+    Args:
+        direct: the call to be made again.
+        scalars: what the step reads besides.
+        places: for each array the words of the table for its address, one of each thread's.
+        found: gives the result.
+
+    Returns:
+        A function of the arrays: the result, or None if the table has been set for another call meanwhile.
+    """
+    program, lock, installed, go = direct.program, direct.program.lock, direct.installed, _go(direct, places)
+    fill, given = direct.set_scalars, scalars if direct.counter_words or direct.floats else dict
+
+    def run(a: np.ndarray, b: np.ndarray) -> Any:
+        with lock:
+            if program.current is not direct or direct.installed != installed:
+                return None
+            fill(given())
+            go(a, b)
+            return found()
 
     return run
 
 
-def _filler(direct: Direct, scalars: Scalars) -> Callable[[], None]:
-    """Sets what the kernels read besides arrays."""
-    words, counters, floats = direct.words, direct.counter_words, direct.floats
+def _go(direct: Direct, places: Sequence[tuple[int, ...]]) -> Callable[[np.ndarray, np.ndarray], None]:
+    """Hands over the arrays' addresses and runs the kernels: in one native call where that is possible."""
+    if direct.team == 1 and FIELDS:
+        table_and_slots = (ctypes.c_int64 * 3)(direct.address, places[0][0], places[1][0])
+        return functools.partial(direct.program.again, table_and_slots)
 
-    def fill() -> None:
-        given = scalars()
-        for name, places in counters:
-            for at in places:
-                words[at] = given[name]
-        for name, view in floats:
-            view[0] = given[name]
+    def go(*arrays: np.ndarray) -> None:
+        direct.set_addresses(arrays, places)
+        direct.program.entry.run(direct.address, direct.team)
 
-    return fill if counters or floats else lambda: None
+    return go

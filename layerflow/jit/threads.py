@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from layerflow.jit.cpus import get_num_threads
 from layerflow.pages import zeroed
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-_AGAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
 _WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _DISPATCH = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 _JOIN = ctypes.CFUNCTYPE(None, ctypes.c_int64)
@@ -78,17 +76,11 @@ class Pool:
 
 
 class Entry:
-    """A native function `void (i64 table, i64 tid, i64 threads)` that can be run on several threads.
+    """A native function `void (i64 table, i64 tid, i64 threads)` that can be run on several threads."""
 
-    Args:
-        address: of the function.
-        again: address of `lf_again`, which see in `layerflow.jit.driver`.
-    """
-
-    def __init__(self, address: int, again: int = 0):
+    def __init__(self, address: int):
         self.address = address
         self.alone: Callable[[int, int, int], None] = _ENTRY(address)
-        self.again: Callable[[Any, Any, Any], None] | None = _AGAIN(again) if again else None
 
     def run(self, table: int, threads: int) -> None:
         """Runs on `threads` threads, or on this one alone while another call has the workers, to the same bits."""

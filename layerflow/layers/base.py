@@ -33,9 +33,9 @@ from layerflow.layers.signatures import (
 )
 from layerflow.layers.topology import InputSpec, Node, Origin, UserShape, checked_name, layer_name
 from layerflow.layers.unknown_extents import by_example
-from layerflow.layers.weighted import Weighted, revision, touch, weights_from
+from layerflow.layers.weighted import Weighted, touch, weights_from
 
-__all__ = ["Layer", "as_list", "revision", "single", "touch", "weights_from"]
+__all__ = ["Layer", "as_list", "single", "touch", "weights_from"]
 
 
 class Layer(Weighted):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -15,25 +14,16 @@ import numpy as np
 
 from layerflow import config, constraints, initializers, registry, regularizers
 from layerflow.errors import ModelError, NotBuiltError, ShapeError
-from layerflow.graph import variable as variables
 from layerflow.graph.shapes import text
 from layerflow.graph.variable import Variable
 from layerflow.layers.signatures import as_list
 
 # Set while a file is loaded: (name, shape, dtype) -> first value of a weight, in place of its initializer.
 _weight_source: ContextVar[Callable[..., np.ndarray] | None] = ContextVar("layerflow_weight_source", default=None)
-_revision = itertools.count(1)
-_latest = [0]
-
-
-def revision() -> int:
-    """A number that changes whenever something becomes trainable or frozen, or a model is rebuilt, anywhere."""
-    return _latest[0] + variables.revision()
 
 
 def touch() -> None:
-    """Changes `revision()`."""
-    _latest[0] = next(_revision)
+    """Says that a layer or a model has changed, so that compiled steps look again at what they were made from."""
     config.changes[0] += 1
 
 

@@ -12,7 +12,6 @@ from layerflow import config
 from layerflow.callbacks import History, Logs
 from layerflow.errors import ModelError
 from layerflow.graph.tensor import Tensor, wrap
-from layerflow.layers.base import revision
 from layerflow.models import data_checks
 from layerflow.models.batches import Data
 from layerflow.models.compilation import input_slots, resolve, target_slots
@@ -51,10 +50,10 @@ class Trainable(Compiled):
     _disposed: bool
     history: History | None = None
     _steps: dict[str, Any] | None = None
-    _shortcuts: dict[str, _Direct | None] | None = None
+    _entries: dict[str, _Direct | None] | None = None
     _train_again: Any = None  # the last batch's call, for one just like it; see layerflow.jit.shortcuts
     _predict_again: Any = None
-    _steps_revision: int = -1
+    _steps_made: int = -1  # the value of config.changes at which the steps were known to be right
     _steps_signature: tuple[Any, ...] = ()
     _fitting: bool = False
     _loop: Any = None  # the training that is running, or about to run
@@ -88,7 +87,7 @@ class Trainable(Compiled):
 
     def step(self, mode: str) -> Step:
         """The compiled step for "train", "test" or "predict": made at first use, anew when `trainable` changed."""
-        if self._steps is None or self._steps_revision != revision():
+        if self._steps is None or self._steps_made != config.changes[0]:
             self._refresh_steps()
         assert self._steps is not None
         if mode not in self._steps:
@@ -103,12 +102,13 @@ class Trainable(Compiled):
         trained = tuple(id(weight) for weight in self.trainable_weights)
         settings = (signature, trained, self.optimizer and self.optimizer.version)
         if self._steps is None or settings != self._steps_signature:
-            self._steps, self._shortcuts = {}, {}
+            self._forget_steps()
+            self._steps, self._entries = {}, {}
             self._steps_signature = settings
-        self._steps_revision = revision()
+        self._steps_made = config.changes[0]
 
     def _forget_steps(self) -> None:
-        self._steps = self._shortcuts = self._train_again = self._predict_again = None
+        self._steps = self._entries = self._train_again = self._predict_again = None
 
     def _data(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Data:
         compilation = self._compiled_as("fit")
@@ -186,11 +186,11 @@ class Trainable(Compiled):
 
     def _direct(self, mode: str) -> _Direct | None:
         """The step's own entry, if the model has one input (to train, one output too) that needs no checks."""
-        if self._shortcuts is None or self._steps_revision != revision() or mode not in self._shortcuts:
+        if self._entries is None or self._steps_made != config.changes[0] or mode not in self._entries:
             self.step(mode)
-            assert self._shortcuts is not None
-            self._shortcuts[mode] = self._make_direct(mode)
-        return self._shortcuts[mode]
+            assert self._entries is not None
+            self._entries[mode] = self._make_direct(mode)
+        return self._entries[mode]
 
     def _make_direct(self, mode: str) -> _Direct | None:
         slots = input_slots(self)
