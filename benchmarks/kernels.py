@@ -198,12 +198,12 @@ class Profiler:
         self.plan, module = plain.plan, plain.module
         self.kernels = self.plan.kernels
         self.slots = module.slots
-        text = re.sub(r"^def (k\d+_\w+)\(", r"def body_\1(", module.kernels, flags=re.M)
+        text = re.sub(r"^def (k\d+_\w+)\(", r"def body_\1(", module.source, flags=re.M)
         for number, kernel in enumerate(self.kernels):
             text += WRAPPER.format(name=kernel.name, slots=self.slots, number=number, forever=1 << 62)
         # Only a second thread would look for its table at the old distance.
-        longer = dataclasses.replace(module, kernels=text, slots=-(-(self.slots + WORDS) // 8) * 8)
-        self.program = Executable(longer, library.build(text, module.driver), plain.source)
+        longer = dataclasses.replace(module, source=text, slots=-(-(self.slots + WORDS) // 8) * 8)
+        self.program = Executable(longer, library.build(text), plain.source)
         self.program._prepare(self.rows, 1)
         # A kernel is called at most once for each sample, or once for each part of a sum over samples.
         self.trace = np.zeros(WORDS * len(self.kernels) * (self.rows + SHARDS), np.int64)

@@ -6,14 +6,14 @@ import os
 import types
 from typing import Any
 
-PACKAGES = ["layerflow", "numpy", "numba", "llvmlite"]
+PACKAGES = ["layerflow", "numpy", "llvmlite"]
 WORKLOADS = ["W1", "W2", "W3", "W4", "W5", "W6"]  # those of ../shared/bench
 DISK_CACHE = True  # for ../shared/bench: a second process measures a warm start
 
 
 class Peer:
     def __init__(self, threads: int):
-        # Every measurement has an empty folder of its own for compiled code.
+        # Where ../shared/bench wants compiled code: a folder for each measurement, empty at first.
         if folder := os.environ.get("NUMBA_CACHE_DIR"):
             os.environ["LAYERFLOW_CACHE_DIR"] = folder
         import layerflow

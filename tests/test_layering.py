@@ -1,4 +1,4 @@
-"""Imports point down: the order of the modules is checked, and who may import numba."""
+"""Imports point down: the order of the modules is checked, and who may import a compiler."""
 
 import ast
 import functools
@@ -132,7 +132,7 @@ def test_layers_and_nouns_never_import_the_compiler():
     assert not wrong
 
 
-def test_only_the_compiler_imports_numba():
+def test_only_layerflow_jit_imports_a_compiler():
     wrong = [
         name
         for name, tree in modules()

@@ -1,6 +1,6 @@
 """The compiler: op graph in, native code out.
 
-Importing it loads neither Numba nor llvmlite; the first compilation does.
+Importing it does not load llvmlite; the first compilation does.
 """
 
 from __future__ import annotations

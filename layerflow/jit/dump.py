@@ -28,15 +28,15 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
         case "memory":
             return memory.describe(stages.plan, rows, get_num_threads())
     module = stages.module
-    names = library.kernel_names(module.kernels)
+    names = library.kernel_names(module.source)
     if kernel is not None and kernel not in names:
         raise CompileError(f"there is no kernel {kernel!r}; the kernels are {', '.join(names)}.")
-    worker = sharing.carried_out_by(module.kernels, kernel) if kernel else None
+    worker = sharing.carried_out_by(module.source, kernel) if kernel else None
     if stage == "source" and kernel is None:
-        return f"{module.kernels}\n{module.driver}"
+        return module.source
     if stage == "source":
-        return "\n".join(source_of(module.kernels, name) for name in dict.fromkeys((kernel, worker)) if name)
-    texts = library.ir_texts(module.kernels, module.driver)
+        return "\n".join(source_of(module.source, name) for name in dict.fromkeys((kernel, worker)) if name)
+    texts = library.ir_texts(module.source)
     make = native.llvm_text if stage == "llvm" else native.asm_text
     return make(texts, target.host(), worker)
 

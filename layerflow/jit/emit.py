@@ -1,45 +1,26 @@
-"""Emit: a schedule as one module of source.
-
-The kernels are in the kernel language; the driver that runs them is Python, which Numba compiles.
-"""
+"""Emit: a schedule as one module of source in the kernel language: kernels and the driver that runs them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 
 import numpy as np
 
 from layerflow.graph import shapes
-from layerflow.graph.shapes import code
-from layerflow.graph.symbolic import Kind, Op
+from layerflow.graph.symbolic import Op
 from layerflow.jit import attention_nests, copies, folds, grouping, memory, recurrence, rows, winograd_nests
-from layerflow.jit.contraction import SHARDS, ends_part, is_sharded, multiply_adds
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
+from layerflow.jit.driver import Driver
 from layerflow.jit.fusion import COPIES
 from layerflow.jit.gemm import GemmNest
 from layerflow.jit.loops import INDENT
-from layerflow.jit.schedule import Buffer, Kernel, Schedule, is_sample_local
+from layerflow.jit.schedule import Buffer, Kernel, Schedule
 from layerflow.jit.sharing import share
 from layerflow.jit.tiles import TileNest
 from layerflow.jit.values import (
-    BATCH,
-    COUNT,
-    FIRST,
     FIRST_SLOT,
-    GATHER,
-    HI,
-    ITERATION,
-    ITERATION_BASE,
-    LO,
     ROWS,
-    SHARD,
-    START,
-    STEP,
-    STEP_BASE,
-    TID,
-    TOTAL,
     TYPES,
 )
 
@@ -56,8 +37,7 @@ class Module:
     """Generated code and what the executable must know to call it."""
 
     plan: Schedule
-    kernels: str  # kernel language
-    driver: str  # Python for Numba
+    source: str  # kernels and driver
     slots: int  # length of one thread's context table
     advance: dict[Op, int]  # buffer whose address moves from batch to batch -> slot of (base, stride)
     source_slots: dict[Op, int]  # argument that can be gathered -> slot of the caller's array
@@ -106,10 +86,10 @@ def emit(
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
     slots = -(-slots // 8) * 8
-    driver, groups = _driver(plan, gathers, slots, cache_bytes, local_slots, symbols)
-    texts += [_begin(plan, advance), groups]
-    kernels = _with_symbols("\n".join(texts), {shapes.BATCH: ROWS, **symbols})
-    return Module(plan, kernels, driver, slots, advance, source_slots, symbols, local_slots, _work(plan))
+    helpers, step = Driver(plan, gathers, advance, slots, cache_bytes, local_slots).source(symbols)
+    functions = _with_symbols("\n".join([*texts, helpers]), {shapes.BATCH: ROWS, **symbols})
+    source = f"{functions}\n{step}"
+    return Module(plan, source, slots, advance, source_slots, symbols, local_slots, grouping.work(plan))
 
 
 def _symbols(plan: Schedule) -> list[str]:
@@ -153,206 +133,3 @@ def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers:
     if copies.is_transpose(plan, kernel):
         return copies.write_transpose(plan, kernel, lanes)
     return folds.write_kernel(plan, kernel, lanes)
-
-
-def has_shards(plan: Schedule) -> bool:
-    """Whether samples are summed in parts."""
-    return any(is_sharded(k.group.anchor) for k in plan.kernels)
-
-
-def _begin(plan: Schedule, advance: dict[Op, int]) -> str:
-    """What each thread does at the start of a batch: counters, moving addresses, its share of the samples."""
-    grain = grouping.grain(_work(plan))
-    lines = [
-        "def begin(ctx, lo, hi):",
-        '    """batch lo of this call, for one of hi threads"""',
-        "    lanes(1)",
-        f"    size = integer(ctx, {BATCH})",
-        f"    first = (integer(ctx, {START}) + lo) * size",
-        f"    rows = minimum(size, integer(ctx, {TOTAL}) - first)",
-        f"    set_integer(ctx, {ROWS}, rows)",
-        f"    set_integer(ctx, {FIRST}, first)",
-        f"    set_integer(ctx, {STEP}, integer(ctx, {STEP_BASE}) + lo)",
-        f"    set_integer(ctx, {ITERATION}, integer(ctx, {ITERATION_BASE}) + lo)",
-    ]
-    for op, slot in advance.items():
-        lines.append(
-            f"    set_integer(ctx, {plan.buffers[op].slot}, integer(ctx, {slot}) + lo * integer(ctx, {slot + 1}))"
-        )
-    lines += [
-        f"    pieces = (rows + {grain - 1}) // {grain}",
-        f"    tid = integer(ctx, {TID})",
-    ]
-    for slot, turn in ((LO, "tid"), (HI, "(tid + 1)")):
-        # Where samples are summed in parts, a thread has whole parts.
-        first = f"{SHARDS} * {turn} // hi * pieces // {SHARDS}" if has_shards(plan) else f"pieces * {turn} // hi"
-        lines.append(f"    set_integer(ctx, {slot}, minimum(rows, {first} * {grain}))")
-    return "\n".join(lines) + "\n"
-
-
-def _driver(
-    plan: Schedule, gathers: list[str], slots: int, cache_bytes: int, local: dict[Buffer, int], symbols: dict[str, int]
-) -> tuple[str, str]:
-    """The function every thread runs, and the kernel-language functions that run sample kernels group by group."""
-    lines = [
-        "def step(ctx, tid, threads):",
-        f"    me = ctx + tid * {slots * 8}",
-        *(f"    {name} = integer(me, {slot})" for name, slot in symbols.items()),
-        f"    for b in range(integer(me, {COUNT})):",
-        "        begin(me, b, threads)",
-    ]
-    body: list[str] = []
-    groups: list[str] = []
-    if gathers:
-        groups.append(_gather_all(gathers))
-        body += [f"if integer(me, {GATHER}):", f"    gather(me, integer(me, {LO}), integer(me, {HI}))"]
-        if not _gather_stays_local(plan):
-            body.append("    barrier(ctx, tid, threads)")
-    turn = 0
-    for phase in plan.phases:
-        turn = _phase(plan, phase, cache_bytes, turn, body, groups, local)
-        body.append("barrier(ctx, tid, threads)")
-    return "\n".join([*lines, *(INDENT * 2 + line for line in body)]) + "\n", "\n".join(groups)
-
-
-def _gather_all(gathers: list[str]) -> str:
-    calls = [f"    {name}(ctx, lo, hi)" for name in gathers]
-    return "\n".join(["def gather(ctx, lo, hi):", "    lanes(1)", *calls]) + "\n"
-
-
-def _sequence(name: str, kernels: list[Kernel], size: int, moves: list[str]) -> str:
-    """A kernel-language function that calls kernels one after another on each group of samples."""
-    lines = [f"def {name}(ctx, lo, hi):", "    lanes(1)"]
-    lines += [f"    {line}" for line in _groups("lo", "hi", size, [*moves, *(f"{k.name}(ctx, g, h)" for k in kernels)])]
-    return "\n".join(lines) + "\n"
-
-
-def _groups(first: str, last: str, size: int, inside: list[str]) -> list[str]:
-    """A loop over groups of samples of nearly the same size, at most `size`."""
-    return [
-        f"count = ({last} - {first} + {size - 1}) // {size}",
-        "for n in range(count):",
-        f"    g = {first} + ({last} - {first}) * n // count",
-        f"    h = {first} + ({last} - {first}) * (n + 1) // count",
-        *(INDENT + line for line in inside),
-    ]
-
-
-def _moves(plan: Schedule, kernels: list[Kernel], local: dict[Buffer, int]) -> list[str]:
-    """Statements that put the memory of one group where the kernels look for its samples."""
-    stored = [plan.buffers[op] for k in kernels for op in k.group.stored if not is_sharded(op)]
-    moved = [(buffer, local[buffer]) for buffer in stored if buffer in local]
-    return [
-        f"set_integer(ctx, {buffer.slot}, integer(ctx, {slot}) - g * {code(buffer.bytes_per_sample)})"
-        for buffer, slot in moved
-    ]
-
-
-def _sharded_sequence(
-    name: str, plan: Schedule, kernels: list[Kernel], size: int, moves: list[str], local: dict[Buffer, int]
-) -> str:
-    """The same for parts lo to hi of the batch, whose sums begin at zero."""
-    grain = grouping.grain(_work(plan))
-    ends = [k for k in kernels if ends_part(k.group.anchor)]
-    kernels = [k for k in kernels if k not in ends]
-    sums = [plan.buffers[op] for k in kernels for op in k.group.stored if is_sharded(op)]
-    lines = [f"def {name}(ctx, lo, hi):", f"    lanes({ZEROS})"]
-    lines += [f"    set_integer(ctx, {b.slot}, integer(ctx, {local[b]}))" for b in sums if b.local]
-    lines += [f"    p{b.slot} = pointer(ctx, {b.slot}, {TYPES[b.op.dtype.name]})" for b in sums]
-    lines += [
-        f"    rows = integer(ctx, {ROWS})",
-        f"    pieces = (rows + {grain - 1}) // {grain}",
-        "    for s in range(lo, hi):",
-        f"        set_integer(ctx, {SHARD}, s)",
-    ]
-    lines += [f"        {line}" for b in sums for line in _cleared(b)]
-    lines += [
-        f"        last = minimum(rows, (s + 1) * pieces // {SHARDS} * {grain})",
-        f"        first = minimum(rows, s * pieces // {SHARDS} * {grain})",
-    ]
-    calls = [f"{k.name}(ctx, g, h)" for k in kernels]
-    lines += [f"        {line}" for line in _groups("first", "last", size, [*moves, *calls])]
-    lines += [f"        {k.name}(ctx, 0, {code(k.units)})" for k in ends]
-    return "\n".join(lines) + "\n"
-
-
-def _cleared(buffer: Buffer) -> list[str]:
-    """Statements that set one part of a sum to zero."""
-    size = shapes.static(buffer.elements if buffer.local else buffer.layout.per_row)
-    pointer, part, kind = f"p{buffer.slot}", "0" if buffer.local else f"s * {size}", TYPES[buffer.op.dtype.name]
-    whole = size // ZEROS * ZEROS
-    lines = [
-        f"for e in range(0, {whole}, {ZEROS}):",
-        f"    store({pointer}, {part} + e, zeros({kind}))",
-    ]
-    rest = f"store({pointer}, {part} + {whole}, zeros({kind}), {size - whole})"
-    return [*(lines if whole else []), *([rest] if whole < size else [])]
-
-
-def _gather_stays_local(plan: Schedule) -> bool:
-    """Whether the first phase reads what was gathered only at its own samples."""
-    arguments = {op for op in plan.graph.inputs if plan.buffers[op].per_sample}
-    for kernel in plan.phases[0] if plan.phases else []:
-        touched = kernel.reads & arguments
-        if touched and not (kernel.samples and is_sample_local(plan, kernel, touched)):
-            return False
-    return True
-
-
-def _phase(
-    plan: Schedule,
-    phase: list[Kernel],
-    cache_bytes: int,
-    turn: int,
-    body: list[str],
-    groups: list[str],
-    local: dict[Buffer, int],
-) -> int:
-    """Driver lines of one phase; returns the thread at which the next kernel of few units starts."""
-    run: list[Kernel] = []
-
-    def flush() -> None:
-        for part in grouping.segments(plan, run):
-            name = f"samples{len(groups)}"
-            size, moves = grouping.group_size(plan, part, cache_bytes), _moves(plan, part, local)
-            if any(is_sharded(k.group.anchor) for k in part):
-                groups.append(_sharded_sequence(name, plan, part, size, moves, local))
-                body.append(f"{name}(me, cut({SHARDS}, tid, threads), cut({SHARDS}, tid + 1, threads))")
-            else:
-                groups.append(_sequence(name, part, size, moves))
-                body.append(f"{name}(me, integer(me, {LO}), integer(me, {HI}))")
-        run.clear()
-
-    for kernel in phase:
-        if kernel.samples:
-            run.append(kernel)
-            continue
-        flush()
-        if kernel.private:
-            body.append(f"{kernel.name}(me, 0, {code(kernel.units)})")
-            continue
-        # Kernels of few units start at another thread each time, so that they do not all fall to the same one.
-        at = f"turn(tid, {turn}, threads)" if turn else "tid"
-        units = code(kernel.units)
-        body.append(f"{kernel.name}(me, cut({units}, {at}, threads), cut({units}, {at} + 1, threads))")
-        turn += isinstance(kernel.units, int) and kernel.units < 8
-    flush()
-    return turn
-
-
-def _work(plan: Schedule) -> float:
-    """Multiply-adds, about: of one sample if the plan has a batch, else of a run."""
-    total = 0.0
-    for kernel in plan.kernels:
-        group = kernel.group
-        if kernel.loop:
-            total += shapes.typical(kernel.loop.length) * _work(kernel.loop.plan)
-            continue
-        sizes = [_count(op) for op in (rows.updates_of(group) if group.kind == "update_rows" else group.members)]
-        total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
-        total += sum(sizes)
-    return total
-
-
-def _count(op: Op) -> float:
-    return float(math.prod(map(shapes.typical, op.shape)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from layerflow.graph.shapes import typical
+from layerflow.graph.symbolic import Kind, Op
 from layerflow.jit import access, recurrence
-from layerflow.jit.contraction import is_sharded
+from layerflow.jit.contraction import is_sharded, multiply_adds
 from layerflow.jit.recompute import is_again
+from layerflow.jit.rows import updates_of
 from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
@@ -20,6 +24,24 @@ WINDOWS = ("convolve", "convolve_kernel", "winograd_convolve", "winograd_gradien
 def grain(work: float) -> int:
     """Samples that stay together on one thread, where each takes so many operations."""
     return 1 if work >= MUCH else GRAIN
+
+
+def work(plan: Schedule) -> float:
+    """Multiply-adds, about: of one sample if the plan has a batch, else of a run."""
+    total = 0.0
+    for kernel in plan.kernels:
+        group = kernel.group
+        if kernel.loop:
+            total += typical(kernel.loop.length) * work(kernel.loop.plan)
+            continue
+        sizes = [_count(op) for op in (updates_of(group) if group.kind == "update_rows" else group.members)]
+        total += sum(multiply_adds(op) for op in group.members if op.primitive.kind is Kind.CONTRACT)
+        total += sum(sizes)
+    return total
+
+
+def _count(op: Op) -> float:
+    return float(math.prod(map(typical, op.shape)))
 
 
 def segments(plan: Schedule, run: list[Kernel]) -> list[list[Kernel]]:

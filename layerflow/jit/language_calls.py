@@ -134,6 +134,14 @@ def prefetch(b: Builder, p: Pointer, index: Any, level: int = 1) -> None:
 
 
 @function
+def barrier(b: Builder, ctx: Any, tid: Any, threads: Any) -> None:
+    """Waits until all threads are here; see layerflow.jit.runtime."""
+    b.declare("lf_barrier", "void @lf_barrier(i64, i64, i64)")
+    arguments = ", ".join(f"i64 {b.text(b.typed(a, I64))}" for a in (ctx, tid, threads))
+    b.lines.append(f"  call void @lf_barrier({arguments})")
+
+
+@function
 def gather(b: Builder, p: Pointer, index: Value, count: Any = None) -> Value:
     """The elements at the positions in an integer vector; beyond `count` lanes nothing is read and lanes are 0."""
     if not index.type.lanes:

@@ -1,7 +1,6 @@
 """From generated source to loaded code, through the disk cache.
 
-Cold: kernels are lowered to LLVM IR, the driver goes through Numba's front end, both become one object file.  Warm: the
-object file is loaded by llvmlite alone; Numba is not imported.
+Cold: the source is lowered to LLVM IR and becomes one object file.  Warm: the object file is loaded.
 """
 
 from __future__ import annotations
@@ -10,40 +9,36 @@ import contextlib
 import ctypes
 import functools
 import gc
-import importlib
 import platform
 import re
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import llvmlite
 
 from layerflow import config
 from layerflow.errors import CompileError
-from layerflow.jit import cache, counts, language, native, runtime, target
+from layerflow.jit import cache, counts, entries, language, native, runtime, target
 
-CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "driver.py", "target.py")  # what turns source into code
+CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "entries.py", "target.py")  # what turns source into code
 
 
 @functools.cache
 def _versions() -> str:
     here = Path(__file__).parent
     texts = [path.read_text() for pattern in CODE for path in sorted(here.glob(pattern))]
-    versions = f"layerflow {config.VERSION} llvmlite {llvmlite.__version__} numba {metadata.version('numba')}"
-    return f"{versions} {cache.key_of(*texts)}"
+    return f"layerflow {config.VERSION} llvmlite {llvmlite.__version__} {cache.key_of(*texts)}"
 
 
-def kernel_names(kernels: str) -> list[str]:
-    """Names of the functions of a kernel source."""
-    return re.findall(r"^def (\w+)\(ctx, lo, hi\)", kernels, re.M)
+def kernel_names(source: str) -> list[str]:
+    """Names of the functions of a source but for the driver."""
+    return re.findall(r"^def (\w+)\(ctx, lo, hi\)", source, re.M)
 
 
-def ir_texts(kernels: str, driver: str) -> list[str]:
-    """LLVM IR of the kernels with the runtime, and of the driver."""
+def ir_texts(source: str) -> list[str]:
+    """LLVM IR of a source with a driver, of the runtime and of the entries."""
     machine = platform.machine().lower()
-    compiled = importlib.import_module("layerflow.jit.driver").compile_driver(driver, kernel_names(kernels))
-    return [language.lower(kernels, target.host()), runtime.barrier_text(machine), compiled]
+    return [language.lower(source, target.host()), runtime.barrier_text(machine), entries.entries_text(machine)]
 
 
 def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Library, bool]:
@@ -65,10 +60,9 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def build(kernels: str, driver: str) -> native.Library:
+def build(source: str) -> native.Library:
     """Loaded code of a generated module."""
-    key = cache.key_of(_versions(), target.host().key, kernels, driver)
-    loaded, compiled = _cached(key, lambda: ir_texts(kernels, driver))
+    loaded, compiled = _cached(cache.key_of(_versions(), target.host().key, source), lambda: ir_texts(source))
     if compiled:
         counts.compiled += 1
     else:

@@ -90,7 +90,7 @@ def compile(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> 
         source_types: types in which the batches of the inputs come, if not those of the graph.
     """
     stages = lower(graph, source_types)
-    code = library.build(stages.module.kernels, stages.module.driver)
+    code = library.build(stages.module.source)
     return Executable(stages.module, code, graph)
 
 

@@ -120,7 +120,7 @@ class Direct(Repeated):
 
 
 _WORD = ctypes.c_size_t
-AGAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)  # `lf_again` of the driver
+AGAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)  # `lf_again` of entries
 DATA_FIELD = 16  # where an array object has the address of its data, with CPython on 64 bits
 
 

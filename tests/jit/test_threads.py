@@ -12,7 +12,7 @@ import pytest
 from layerflow import config
 from layerflow.jit import cpus, library, runtime, threads
 
-KERNELS = """
+SOURCE = """
 def count(ctx, lo, hi):
     y = pointer(ctx, 16, i64)
     for i in range(lo, hi):
@@ -24,12 +24,11 @@ def check(ctx, lo, hi):
     for i in range(1, lo):
         if y[i] != y[0]:
             bad[0] = bad[0] + 1
-"""
-DRIVER = """
+
 def step(ctx, tid, threads):
     n = integer(ctx, 18)
     for b in range(integer(ctx, 19)):
-        count(ctx, cut(n, tid, threads), cut(n, tid + 1, threads))
+        count(ctx, n * tid // threads, n * (tid + 1) // threads)
         barrier(ctx, tid, threads)
         if tid == 0:
             check(ctx, n, 0)
@@ -42,7 +41,7 @@ class Job:
     """`rounds` times: every thread counts up its share, then one looks whether all shares agree."""
 
     def __init__(self, most: int = 2):
-        self.library = library.build(KERNELS, DRIVER)
+        self.library = library.build(SOURCE)
         self.entry = threads.Entry(self.library.function("lf_step"))
         self.barrier = threads.Barrier(most)
         self.counts, self.bad = np.zeros(SIZE, np.int64), np.zeros(1, np.int64)
