@@ -53,9 +53,15 @@ def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Libra
     return native.load(code), True
 
 
+@functools.cache
+def _collect() -> None:
+    """Frees what imports left behind in cycles; a compilation leaves none to speak of, and large heaps take long."""
+    gc.collect()
+
+
 def _give_back() -> None:
     """Returns to the system what a compilation leaves behind, before the arena is made."""
-    gc.collect()
+    _collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
