@@ -6,9 +6,7 @@ Cold: the source is lowered to LLVM IR and becomes one object file.  Warm: the o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import gc
 import platform
 import re
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import llvmlite
 
 from layerflow import config
 from layerflow.errors import CompileError
-from layerflow.jit import cache, counts, entries, language, native, runtime, target
+from layerflow.jit import cache, counts, entries, garbage, language, native, runtime, target
 
 CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "entries.py", "target.py")  # what turns source into code
 
@@ -49,21 +47,8 @@ def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Libra
             return native.load(code), False
     code = native.compile_object(make_texts(), target.host())
     cache.put(key, code)
-    _give_back()
+    garbage.give_back()
     return native.load(code), True
-
-
-@functools.cache
-def _collect() -> None:
-    """Frees what imports left behind in cycles; a compilation leaves none to speak of, and large heaps take long."""
-    gc.collect()
-
-
-def _give_back() -> None:
-    """Returns to the system what a compilation leaves behind, before the arena is made."""
-    _collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def build(source: str) -> native.Library:

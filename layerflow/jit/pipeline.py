@@ -15,7 +15,7 @@ import numpy as np
 from layerflow import config
 from layerflow.graph.ir import Graph, verify
 from layerflow.graph.symbolic import Op
-from layerflow.jit import fusion, groups, layouts, library, recurrence, target
+from layerflow.jit import fusion, garbage, groups, layouts, library, recurrence, target
 from layerflow.jit import schedule as scheduling
 from layerflow.jit.emit import Module, emit
 from layerflow.jit.executable import Executable
@@ -89,8 +89,9 @@ def compile(graph: Graph, source_types: Mapping[Op, np.dtype] | None = None) -> 
         graph: the traced computation.
         source_types: types in which the batches of the inputs come, if not those of the graph.
     """
-    stages = lower(graph, source_types)
-    code = library.build(stages.module.source)
+    with garbage.left_alone():
+        stages = lower(graph, source_types)
+        code = library.build(stages.module.source)
     return Executable(stages.module, code, graph)
 
 
