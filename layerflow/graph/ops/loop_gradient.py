@@ -5,14 +5,15 @@ Sums over steps and samples (gradients of weights) are taken out of it and made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from layerflow.graph.ir import Graph, substitute, terms, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
-from layerflow.graph.shapes import Dim, Extent, Shape, multiply
+from layerflow.graph.shapes import Dim, Extent, Shape, multiply, typical
 from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor
 
 PULLBACK: list[Callable[..., list[SymbolicTensor | None]]] = []  # autodiff is above ops; it puts its function here
@@ -61,8 +62,8 @@ class _Backward:
         values = [pulled[x].op for x in wanted]
         moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
         roots = [*new, *values, *moving]
-        self._keep(roots, marks)
-        self._keep([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
+        self.kept = self._chosen(roots, marks)
+        self.kept |= self._needed([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
         return self._assembled(roots, seeds, given, add, wanted, values, moving, sums)
 
     def _arriving(self, at: int, what: str) -> SymbolicTensor:
@@ -119,20 +120,29 @@ class _Backward:
 
     # --- what is kept --------------------------------------------------------
 
-    def _keep(self, roots: Sequence[Op], marks: set[Op], whole: bool = False) -> None:
-        """Forward values that `roots` read: dear ones are kept, cheap ones are computed again from those."""
-        stack, seen = list(roots), set()
+    def _chosen(self, roots: Sequence[Op], marks: set[Op]) -> dict[Op, None]:
+        """Forward values to keep for `roots`: parts of values where these are smaller than the whole ones."""
+        return min((self._needed(roots, marks, parts=parts) for parts in (False, True)), key=_size)
+
+    def _needed(self, roots: Sequence[Op], marks: set[Op], whole: bool = False, parts: bool = False) -> dict[Op, None]:
+        """Forward values that `roots` read: dear ones, and with `whole` all of them; cheap ones are computed again.
+
+        With `parts` a part of what would be kept counts as dear.
+        """
+        stack, seen, found = list(roots), set(), {}
         while stack:
             op = stack.pop()
             if op in seen or op in self.slices or op in self.shared:
                 continue
             seen.add(op)
-            dear = _is_dear(op) or self._is_sum_of_kept(op)
+            dear = _is_dear(op) or self._is_sum_of_kept(op) or whole
+            dear = dear or (parts and _is_part(op) and bool(self._needed(op.inputs, marks)))
             forward = not _depends(op, marks)
-            if op in self.before or (forward and (dear or whole) and self._is_inside(op)):
-                self.kept[op] = None
+            if op in self.before or (forward and dear and self._is_inside(op)):
+                found[op] = None
             else:
                 stack.extend(op.inputs)
+        return found
 
     def _is_sum_of_kept(self, op: Op) -> bool:
         """Whether a sum takes the place of several values of steps that the backward loop would read for it."""
@@ -183,6 +193,15 @@ def _is_dear(op: Op) -> bool:
     """Whether a value costs more to make than to keep."""
     kind = op.primitive.kind
     return kind is not Kind.LEAF and (kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op))
+
+
+def _is_part(op: Op) -> bool:
+    return op.primitive.name == "slice" and _size([op]) < _size(op.inputs)
+
+
+def _size(ops: Iterable[Op]) -> float:
+    """Elements of values, about."""
+    return sum(math.prod(map(typical, op.shape)) for op in ops)
 
 
 def _depends(op: Op, marks: set[Op]) -> bool:
