@@ -59,7 +59,7 @@ def _lay_out_stack(plan: Schedule, op: Op, users: Users, vector_bytes: int, regi
         return
     buffer.by_step = all(_only_steps(user, op) for user in users[op])
     panel = _panel(op, vector_bytes * panel_vectors(registers))
-    if panel and len(op.shape) == 3 and _suits_panels(op, users, vector_bytes // op.dtype.itemsize):
+    if panel and len(op.shape) == 3 and _suits_panels(op, users, vector_bytes // op.dtype.itemsize, panel):
         batch, steps, _ = op.shape
         each = multiply(steps, panel)
         buffer.layout = Layout(op.shape, (each, panel, 1), (panel, multiply(batch, each)))
@@ -70,7 +70,7 @@ def _only_steps(user: Op, op: Op) -> bool:
     return user.name == "loop" and op not in user.inputs[user.attrs["sequences"] :]
 
 
-def _suits_panels(stack: Op, users: Users, lanes: int) -> bool:
+def _suits_panels(stack: Op, users: Users, lanes: int, panel: int) -> bool:
     """Whether the rows of all steps are the right operand of a product, which would have to copy them into panels, and
     whoever else reads or writes them does so along the columns."""
     loop = stack.inputs[0]
@@ -78,14 +78,39 @@ def _suits_panels(stack: Op, users: Users, lanes: int) -> bool:
     made = body.outputs[stack.attrs["at"]]
     if not _made_along_columns(made, lanes) or not all(_reads_along_columns(u, made) for u in body.users()[made]):
         return False
-    readers = [(u, stack) for u in users[stack] if u.name != "reshape"]
-    for moved in (u for u in users[stack] if u.name == "reshape"):
-        if moved.shape[-1] != stack.shape[-1]:
-            return False
-        readers += [(u, moved) for u in users[moved]]
+    readers = _readers(stack, users, panel)
+    if readers is None:
+        return False
     return all(_reads_along_columns(u, x) or _folds_rows(u, x) for u, x in readers) and any(
         _folds_rows(u, x) and u.name == "matmul" for u, x in readers
     )
+
+
+def _readers(stack: Op, users: Users, panel: int) -> list[tuple[Op, Op]] | None:
+    """Who reads a stack or some of its panels, with the steps among the rows or not, and as what; None if any other
+    part of it is read."""
+    found: list[tuple[Op, Op]] = []
+    seen = [stack]
+    for x in seen:
+        for user in users[x]:
+            if user.name == "reshape":
+                if user.shape[-1] != x.shape[-1]:
+                    return None
+                seen.append(user)
+            elif user.name == "slice":
+                if not _takes_panels(user, panel):
+                    return None
+                seen.append(user)
+            else:
+                found.append((user, x))
+    return found
+
+
+def _takes_panels(op: Op, panel: int) -> bool:
+    """Whether a slice consists of whole panels."""
+    begin, size, step = op.attrs["begin"], op.attrs["size"], op.attrs["step"]
+    whole = size[:-1] == op.inputs[0].shape[:-1] and set(step) == {1}
+    return whole and begin[-1] % panel == 0 and size[-1] % panel == 0
 
 
 def _made_along_columns(op: Op, lanes: int) -> bool:

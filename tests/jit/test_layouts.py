@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import layerflow as lf
+from layerflow.graph import ops
+from layerflow.graph.ir import Graph
 from layerflow.inspect import dump
 from layerflow.jit import layouts, prefetching, target
 
@@ -28,6 +30,10 @@ def gru():
     return compiled(lf.layers.gru(units=UNITS, input_shape=[5, 6], name="memory"))
 
 
+def gru_reset_after():
+    return compiled(lf.layers.gru(units=UNITS, input_shape=[5, 6], reset_after=True, name="memory"))
+
+
 def any_length():
     return compiled(lf.layers.lstm(units=UNITS, input_shape=[None, 6], name="memory"))
 
@@ -42,7 +48,14 @@ def dense():
     return compiled(first, lf.layers.dense(units=UNITS, activation="tanh", name="second"))
 
 
-MODELS = {"lstm": lstm, "gru": gru, "any_length": any_length, "two_layers": two_layers, "dense": dense}
+MODELS = {
+    "lstm": lstm,
+    "gru": gru,
+    "gru_reset_after": gru_reset_after,
+    "any_length": any_length,
+    "two_layers": two_layers,
+    "dense": dense,
+}
 
 
 def in_panels(model) -> list[str]:
@@ -64,6 +77,20 @@ def test_gradients_of_all_gates_lie_in_panels():
     """They are summed over samples and steps into the gradients of both kernels; the recurrent kernel is transposed."""
     assert sorted(in_panels(lstm())) == [f"{4 * UNITS},{UNITS}", f"B,5,{4 * UNITS}"]
     assert f"B,T1,{4 * UNITS}" in in_panels(any_length())
+
+
+def test_a_stack_of_which_products_read_whole_panels_lies_in_panels():
+    """A GRU's recurrent products read two thirds and one third of the columns that the input's product reads."""
+    assert f"B,5,{3 * UNITS}" in in_panels(gru())
+
+
+@pytest.mark.parametrize(("begin", "size", "whole"), [(0, 2, True), (2, 1, True), (0, 1.5, False), (0.5, 1, False)])
+def test_part_of_a_panel_is_not_read_in_place(begin, size, whole):
+    """Columns from `begin` panels on, of `size` panels."""
+    stack = ops.placeholder((None, 5, 4 * PANEL), np.float32, "stack")
+    part = stack[:, :, int(begin * PANEL) : int((begin + size) * PANEL)]
+    users = Graph((stack.op,), (ops.square(part).op,)).users()
+    assert (layouts._readers(stack.op, users, PANEL) is not None) is whole
 
 
 def test_transposed_weights_lie_in_panels():

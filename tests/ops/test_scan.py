@@ -40,12 +40,39 @@ def gru(states, slices, w, r, b):
     return [h], [h, reset]
 
 
+def projected(states, slices, w, r, b):
+    """The same of what was multiplied before: the gradients of both products are columns of the sequence's."""
+    (h,), (x,) = states, slices
+    both = ops.sigmoid(x[:, : 2 * UNITS] + ops.matmul(h, r[:, : 2 * UNITS]))
+    z, reset = both[:, :UNITS], both[:, UNITS:]
+    h = z * h + (1 - z) * ops.tanh(x[:, 2 * UNITS :] + ops.matmul(reset * h, r[:, 2 * UNITS : 3 * UNITS]))
+    return [h], [h]
+
+
 def lstm(states, slices, w, r, b):
     h, c = states
     z = ops.matmul(slices[0], w) + ops.matmul(h, r) + b
     i, f, g, o = (z[:, k * UNITS : (k + 1) * UNITS] for k in range(4))
     c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
     return [ops.sigmoid(o) * ops.tanh(c), c], [c, slices[0] * 2.0]
+
+
+def reset_after(states, slices, w, r, b):
+    """Reset after the recurrent product, of which the gradient reads a part; parts of its gradient are those of x."""
+    (h,) = states
+    x, p = ops.matmul(slices[0], w[:, : 3 * UNITS]) + b[: 3 * UNITS], ops.matmul(h, r[:, : 3 * UNITS])
+    both = ops.sigmoid(x[:, : 2 * UNITS] + p[:, : 2 * UNITS])
+    z, reset = both[:, :UNITS], both[:, UNITS:]
+    h = z * h + (1 - z) * ops.tanh(x[:, 2 * UNITS :] + reset * p[:, 2 * UNITS :])
+    return [h], [h]
+
+
+def part_and_whole(states, slices, w, r, b):
+    """The gradient reads a part of a product and all of it."""
+    (h,) = states
+    p = ops.matmul(h, r[:, : 2 * UNITS]) + ops.matmul(slices[0], w[:, : 2 * UNITS])
+    whole = ops.sum(ops.square(p), axis=-1, keepdims=True)
+    return [ops.tanh(p[:, UNITS:] * h + p[:, :UNITS]) * ops.tanh(whole)], [p]
 
 
 def masked(states, slices, w, r, b):
@@ -59,7 +86,10 @@ def masked(states, slices, w, r, b):
 CELLS: dict[str, tuple[Callable[..., Any], int, int]] = {  # step, states, sequences
     "simple": (simple, 1, 1),
     "gru": (gru, 1, 1),
+    "projected": (projected, 1, 1),
     "lstm": (lstm, 2, 1),
+    "reset after": (reset_after, 1, 1),
+    "part and whole": (part_and_whole, 1, 1),
     "masked": (masked, 1, 2),
 }
 
@@ -71,6 +101,9 @@ def loss_of(name: str, reverse: bool, whole: bool) -> Callable[..., Any]:
     def loss(x, keep, w, r, b, start):
         def step(state, slices):
             return cell(state, slices, w, r, b)
+
+        if name == "projected":
+            x = ops.matmul(x, w[:, : 3 * UNITS])
 
         last, values = lf.scan(step, [start * (k + 1.0) for k in range(states)], [x, keep][:sequences], reverse)
         if whole:
@@ -183,6 +216,16 @@ def test_what_does_not_vary_is_taken_out():
     loop = next(op for op in graph.ops if op.name == "loop")
     assert "add" in {op.name for op in loop.inputs}
     assert [op.name for op in loop.attrs["body"].graph.ops].count("add") == 1
+
+
+@pytest.mark.parametrize(("name", "widths"), [("reset after", [1, 1, 1, 2]), ("part and whole", [1, 1, 2])])
+def test_a_part_is_kept_only_where_that_is_less(name, widths):
+    """A third of a product beside gates, candidate and state; or all of one, where all is read, beside the state and
+    what a tanh gave."""
+    graph = with_gradients(loss_of(name, reverse=False, whole=False), data(3, 2, 4, np.float32), batch=True)
+    *_, forward = (op for op in graph.ops if op.name == "loop" and not op.attrs["reverse"])  # the one that keeps values
+    kept = [op.shape[-1] for op in graph.ops if op.name == "loop_part" and op.inputs[0] is forward and op.attrs["at"]]
+    assert sorted(n for n in kept if n > 1) == [n * UNITS for n in widths]
 
 
 def test_wrong_use_is_refused():

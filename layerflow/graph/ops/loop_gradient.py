@@ -6,14 +6,14 @@ Sums over steps and samples (gradients of weights) are taken out of it and made 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from layerflow.graph.ir import Graph, substitute, terms, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
-from layerflow.graph.shapes import Dim, Extent, Shape, multiply, typical
+from layerflow.graph.shapes import Dim, Extent, Shape, multiply, static, typical
 from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor
 
 PULLBACK: list[Callable[..., list[SymbolicTensor | None]]] = []  # autodiff is above ops; it puts its function here
@@ -61,10 +61,12 @@ class _Backward:
         wanted = [x for x in self.slices if x in pulled]
         values = [pulled[x].op for x in wanted]
         moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
+        within = {v: found for v in moving if (found := _found_within(v, values))}
+        moving = [v for v in moving if v not in within]
         roots = [*new, *values, *moving]
         self.kept = self._chosen(roots, marks)
         self.kept |= self._needed([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
-        return self._assembled(roots, seeds, given, add, wanted, values, moving, sums)
+        return self._assembled(roots, seeds, given, add, wanted, values, moving, within, sums)
 
     def _arriving(self, at: int, what: str) -> SymbolicTensor:
         """The symbol for the cotangent of an output of one step."""
@@ -121,22 +123,29 @@ class _Backward:
     # --- what is kept --------------------------------------------------------
 
     def _chosen(self, roots: Sequence[Op], marks: set[Op]) -> dict[Op, None]:
-        """Forward values to keep for `roots`: parts of values where these are smaller than the whole ones."""
-        return min((self._needed(roots, marks, parts=parts) for parts in (False, True)), key=_size)
+        """Forward values to keep for `roots`: parts of a value where only these are read of it."""
+        best, parts = self._needed(roots, marks), set()
+        slices: dict[Op, set[Op]] = {}
+        for op in topological(roots):
+            if op.primitive.name == "slice" and not _depends(op, marks) and self._is_inside(op):
+                slices.setdefault(op.inputs[0], set()).add(op)
+        for of_one in slices.values():
+            other = self._needed(roots, marks, parts | of_one)
+            if _size(other) < _size(best):
+                best, parts = other, parts | of_one
+        return best
 
-    def _needed(self, roots: Sequence[Op], marks: set[Op], whole: bool = False, parts: bool = False) -> dict[Op, None]:
-        """Forward values that `roots` read: dear ones, and with `whole` all of them; cheap ones are computed again.
-
-        With `parts` a part of what would be kept counts as dear.
-        """
+    def _needed(
+        self, roots: Sequence[Op], marks: set[Op], parts: Collection[Op] = (), whole: bool = False
+    ) -> dict[Op, None]:
+        """Forward values that `roots` read: dear ones and `parts`, with `whole` all of them; others are made again."""
         stack, seen, found = list(roots), set(), {}
         while stack:
             op = stack.pop()
             if op in seen or op in self.slices or op in self.shared:
                 continue
             seen.add(op)
-            dear = _is_dear(op) or self._is_sum_of_kept(op) or whole
-            dear = dear or (parts and _is_part(op) and bool(self._needed(op.inputs, marks)))
+            dear = whole or op in parts or _is_dear(op) or self._is_sum_of_kept(op)
             forward = not _depends(op, marks)
             if op in self.before or (forward and dear and self._is_inside(op)):
                 found[op] = None
@@ -155,7 +164,7 @@ class _Backward:
 
     # --- putting it together -------------------------------------------------
 
-    def _assembled(self, roots, seeds, given, add, wanted, values, moving, sums) -> tuple[Any, ...]:
+    def _assembled(self, roots, seeds, given, add, wanted, values, moving, within, sums) -> tuple[Any, ...]:
         attrs = self.loop.attrs
         graph = Graph(self.body.inputs, (*self.body.outputs, *self.kept))
         results = loop_of(graph, self.loop.inputs, (self.n, self.m), attrs["length"], attrs["reverse"])
@@ -181,6 +190,7 @@ class _Backward:
         stacks.update(zip(values, (r.op for r in rest), strict=False))
         finals.update(zip(wanted, rest, strict=False))
         stacks.update(zip(moving, (r.op for r in rest[len(wanted) :]), strict=True))
+        stacks.update((v, _columns_of(stacks[whole], first, v)) for v, (whole, first) in within.items())
         finals.update((k, SymbolicTensor(outside(stacks.__getitem__))) for k, outside in sums.items())
         return tuple(finals.get(x) for x in self.body.inputs)
 
@@ -195,8 +205,37 @@ def _is_dear(op: Op) -> bool:
     return kind is not Kind.LEAF and (kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op))
 
 
-def _is_part(op: Op) -> bool:
-    return op.primitive.name == "slice" and _size([op]) < _size(op.inputs)
+def _found_within(value: Op, wholes: Sequence[Op]) -> tuple[Op, int] | None:
+    """The value of which this one is some of the columns, and the first of them."""
+    mine = _columns(value)
+    for whole in wholes:
+        theirs = _columns(whole)
+        for at in range(len(theirs) - len(mine) + 1):
+            if theirs[at : at + len(mine)] == mine:
+                return whole, sum(static(op.shape[-1]) for op in theirs[:at])
+    return None
+
+
+def _columns(op: Op) -> list[Op]:
+    """The values that stand side by side in one; it alone if it is not made so."""
+    added = terms(op)
+    axes = len(op.shape)
+    if not all(t.primitive.name == "pad" and t.attrs["value"] == 0 for t in added):
+        return [op]
+    placed = sorted(((t.attrs["widths"][-1][0], t) for t in added), key=lambda x: x[0])
+    found, at = [], 0
+    for first, t in placed:
+        if first != at or any(w != (0, 0) for w in t.attrs["widths"][: axes - 1]):
+            return [op]
+        found.append(t.inputs[0])
+        at += t.inputs[0].shape[-1]
+    return found if at == op.shape[-1] else [op]
+
+
+def _columns_of(stack: Op, first: int, value: Op) -> Op:
+    """The columns of a stack [B, steps, ..., columns] where the stack of `value` is."""
+    begin = (*([0] * (len(stack.shape) - 1)), first)
+    return movement.slice_(SymbolicTensor(stack), begin, (*stack.shape[:-1], value.shape[-1])).op
 
 
 def _size(ops: Iterable[Op]) -> float:
