@@ -49,6 +49,36 @@ def projected(states, slices, w, r, b):
     return [h], [h]
 
 
+def gates_after(x, h, p):
+    """A GRU's next state from the products of input and state, the reset gate after the latter."""
+    both = ops.sigmoid(x[:, : 2 * UNITS] + p[:, : 2 * UNITS])
+    z, reset = both[:, :UNITS], both[:, UNITS:]
+    return z * h + (1 - z) * ops.tanh(x[:, 2 * UNITS :] + reset * p[:, 2 * UNITS :])
+
+
+def projected_after(states, slices, w, r, b):
+    """The gradients of both products have two thirds of their columns in common."""
+    (h,), (x,) = states, slices
+    h = gates_after(x, h, ops.matmul(h, r[:, : 3 * UNITS]) + b[: 3 * UNITS])
+    return [h], [h]
+
+
+def transposed_after(states, slices, w, r, b):
+    """The same with weights whose gradient has those columns as rows."""
+    (h,), (x,) = states, slices
+    h = gates_after(x, h, ops.matmul(h, ops.reshape(r, (4 * UNITS, UNITS))[: 3 * UNITS], False, True))
+    return [h], [h]
+
+
+def swapped(states, slices, w, r, b):
+    """The same columns in another order."""
+    (h,), (x,) = states, slices
+    p = ops.matmul(h, r[:, : 2 * UNITS])
+    z, reset = ops.sigmoid(x[:, :UNITS] + p[:, UNITS:]), ops.sigmoid(x[:, UNITS : 2 * UNITS] + p[:, :UNITS])
+    h = z * h + (1 - z) * ops.tanh(x[:, 2 * UNITS :] + reset * h)
+    return [h], [h]
+
+
 def lstm(states, slices, w, r, b):
     h, c = states
     z = ops.matmul(slices[0], w) + ops.matmul(h, r) + b
@@ -61,9 +91,7 @@ def reset_after(states, slices, w, r, b):
     """Reset after the recurrent product, of which the gradient reads a part; parts of its gradient are those of x."""
     (h,) = states
     x, p = ops.matmul(slices[0], w[:, : 3 * UNITS]) + b[: 3 * UNITS], ops.matmul(h, r[:, : 3 * UNITS])
-    both = ops.sigmoid(x[:, : 2 * UNITS] + p[:, : 2 * UNITS])
-    z, reset = both[:, :UNITS], both[:, UNITS:]
-    h = z * h + (1 - z) * ops.tanh(x[:, 2 * UNITS :] + reset * p[:, 2 * UNITS :])
+    h = gates_after(x, h, p)
     return [h], [h]
 
 
@@ -87,6 +115,9 @@ CELLS: dict[str, tuple[Callable[..., Any], int, int]] = {  # step, states, seque
     "simple": (simple, 1, 1),
     "gru": (gru, 1, 1),
     "projected": (projected, 1, 1),
+    "projected after": (projected_after, 1, 1),
+    "transposed after": (transposed_after, 1, 1),
+    "swapped": (swapped, 1, 1),
     "lstm": (lstm, 2, 1),
     "reset after": (reset_after, 1, 1),
     "part and whole": (part_and_whole, 1, 1),
@@ -102,7 +133,7 @@ def loss_of(name: str, reverse: bool, whole: bool) -> Callable[..., Any]:
         def step(state, slices):
             return cell(state, slices, w, r, b)
 
-        if name == "projected":
+        if cell in (projected, projected_after, transposed_after, swapped):
             x = ops.matmul(x, w[:, : 3 * UNITS])
 
         last, values = lf.scan(step, [start * (k + 1.0) for k in range(states)], [x, keep][:sequences], reverse)

@@ -13,8 +13,8 @@ from layerflow.graph.ir import Graph, substitute, terms, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
-from layerflow.graph.shapes import Dim, Extent, Shape, multiply, static, typical
-from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor
+from layerflow.graph.shapes import Dim, Extent, Shape, multiply, typical
+from layerflow.graph.symbolic import INPUT, Kind, Op, SymbolicTensor, intern
 
 PULLBACK: list[Callable[..., list[SymbolicTensor | None]]] = []  # autodiff is above ops; it puts its function here
 
@@ -42,7 +42,7 @@ class _Backward:
         self.slices, self.before, self.shared = inputs[:n], inputs[n : n + m], inputs[n + m :]
         self.outer = dict(zip(inputs, loop.inputs, strict=True))
         # What each sum over steps and samples needs of the steps, and what the backward steps need of the forward ones.
-        self.stacked: dict[Op, None] = {}
+        self.stacked: dict[Op, list[tuple[Op, Op]]] = {}  # value -> sums that read it, as which operand
         self.kept: dict[Op, None] = {}
 
     def results(self) -> tuple[Any, ...]:
@@ -61,12 +61,12 @@ class _Backward:
         wanted = [x for x in self.slices if x in pulled]
         values = [pulled[x].op for x in wanted]
         moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
-        within = {v: found for v in moving if (found := _found_within(v, values))}
-        moving = [v for v in moving if v not in within]
+        pieces = {v: self._pieces(v, values) for v in moving}
+        moving = list(dict.fromkeys(v for found in pieces.values() for v, _, _ in found if v not in values))
         roots = [*new, *values, *moving]
         self.kept = self._chosen(roots, marks)
         self.kept |= self._needed([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
-        return self._assembled(roots, seeds, given, add, wanted, values, moving, within, sums)
+        return self._assembled(roots, seeds, given, add, wanted, values, moving, pieces, sums)
 
     def _arriving(self, at: int, what: str) -> SymbolicTensor:
         """The symbol for the cotangent of an output of one step."""
@@ -81,23 +81,23 @@ class _Backward:
 
     # --- sums over steps -----------------------------------------------------
 
-    def _sum(self, gradient: Op, folds: Sequence[Op]) -> Callable[[Callable[[Op], Op]], Op]:
+    def _sum(self, gradient: Op, folds: Sequence[Op]) -> Callable[[Callable[[Op], list[Op]]], Op]:
         """How the gradient of something that all steps share is made outside, from operands stacked over the steps."""
         for fold in folds:
             for operand in fold.inputs:
                 if is_sampled(operand.shape):
-                    self.stacked[_unmerged(operand).op] = None
+                    self.stacked.setdefault(_unmerged(operand).op, []).append((fold, operand))
 
-        def outside(stack: Callable[[Op], Op]) -> Op:
+        def outside(stacks: Callable[[Op], list[Op]]) -> Op:
             replaced: dict[Op, Op] = {k: self.outer[k] for k in self.shared}
+
+            def given(x: Op) -> list[Op]:
+                if is_sampled(x.shape):
+                    return [_merged(stack, x.shape) for stack in stacks(_unmerged(x).op)]
+                return substitute([x], replaced, rebuild)
+
             for fold in folds:
-                operands = tuple(
-                    _merged(stack(_unmerged(x).op), x.shape)
-                    if is_sampled(x.shape)
-                    else substitute([x], replaced, rebuild)[0]
-                    for x in fold.inputs
-                )
-                replaced[fold] = rebuild(fold, operands)
+                replaced[fold] = _by_columns(fold, [given(x) for x in fold.inputs])
             return substitute([gradient], replaced, rebuild)[0]
 
         return outside
@@ -119,6 +119,28 @@ class _Backward:
             else:
                 stack.extend(op.inputs)
         return sorted(found, key=lambda op: op.serial)
+
+    def _pieces(self, value: Op, wholes: Sequence[Op]) -> list[tuple[Op, int, int | None]]:
+        """The values, each with its first column and their number, that side by side are a value.
+
+        What is among the columns of `wholes` is taken from there, if that is at least half and all that read the value
+        can do so column by column.
+        """
+        found: list[tuple[Op, int, int]] = []
+        for op in _columns(value):
+            whole, first = next(((w, at) for w in wholes if (at := _column_of(op, w)) is not None), (op, 0))
+            width = _width(op)
+            if found and whole is found[-1][0] and first == sum(found[-1][1:]):
+                width += found[-1][2]
+                first = found.pop()[1]
+            found.append((whole, first, width))
+        shared = sum(width for whole, _, width in found if whole in wholes)
+        if not shared or 2 * shared < _width(value) or (len(found) > 1 and not self._is_read_by_columns(value)):
+            return [(value, 0, None)]
+        return list(found)
+
+    def _is_read_by_columns(self, value: Op) -> bool:
+        return all(_keeps_columns(fold, operand) for fold, operand in self.stacked[value])
 
     # --- what is kept --------------------------------------------------------
 
@@ -164,7 +186,7 @@ class _Backward:
 
     # --- putting it together -------------------------------------------------
 
-    def _assembled(self, roots, seeds, given, add, wanted, values, moving, within, sums) -> tuple[Any, ...]:
+    def _assembled(self, roots, seeds, given, add, wanted, values, moving, pieces, sums) -> tuple[Any, ...]:
         attrs = self.loop.attrs
         graph = Graph(self.body.inputs, (*self.body.outputs, *self.kept))
         results = loop_of(graph, self.loop.inputs, (self.n, self.m), attrs["length"], attrs["reverse"])
@@ -190,8 +212,11 @@ class _Backward:
         stacks.update(zip(values, (r.op for r in rest), strict=False))
         finals.update(zip(wanted, rest, strict=False))
         stacks.update(zip(moving, (r.op for r in rest[len(wanted) :]), strict=True))
-        stacks.update((v, _columns_of(stacks[whole], first, v)) for v, (whole, first) in within.items())
-        finals.update((k, SymbolicTensor(outside(stacks.__getitem__))) for k, outside in sums.items())
+
+        def stacked(value: Op) -> list[Op]:
+            return [_columns_of(stacks[v], *columns) for v, *columns in pieces.get(value, [(value, 0, None)])]
+
+        finals.update((k, SymbolicTensor(outside(stacked))) for k, outside in sums.items())
         return tuple(finals.get(x) for x in self.body.inputs)
 
     def _start(self, at: int) -> Op:
@@ -205,14 +230,21 @@ def _is_dear(op: Op) -> bool:
     return kind is not Kind.LEAF and (kind not in (Kind.MAP, Kind.MOVE) or not is_simple(op))
 
 
-def _found_within(value: Op, wholes: Sequence[Op]) -> tuple[Op, int] | None:
-    """The value of which this one is some of the columns, and the first of them."""
-    mine = _columns(value)
-    for whole in wholes:
-        theirs = _columns(whole)
-        for at in range(len(theirs) - len(mine) + 1):
-            if theirs[at : at + len(mine)] == mine:
-                return whole, sum(static(op.shape[-1]) for op in theirs[:at])
+def _keeps_columns(fold: Op, operand: Op) -> bool:
+    """Whether the columns of a sum are made each from the same column of this operand."""
+    if fold.name == "matmul":
+        right = fold.inputs[1] is operand and fold.inputs[0] is not operand
+        return right and not fold.attrs["transpose_b"] and len(fold.shape) == 2
+    return fold.name == "sum" and len(fold.shape) == 1 and len(operand.shape) - 1 not in fold.attrs["axes"]
+
+
+def _column_of(part: Op, whole: Op) -> int | None:
+    """The first column where a value stands in another one."""
+    at = 0
+    for op in _columns(whole):
+        if op is part:
+            return at
+        at += _width(op)
     return None
 
 
@@ -232,10 +264,29 @@ def _columns(op: Op) -> list[Op]:
     return found if at == op.shape[-1] else [op]
 
 
-def _columns_of(stack: Op, first: int, value: Op) -> Op:
-    """The columns of a stack [B, steps, ..., columns] where the stack of `value` is."""
+def _width(op: Op) -> int:
+    """How many columns a value has, where that is known and it has any."""
+    return op.shape[-1] if len(op.shape) > 1 and isinstance(op.shape[-1], int) else 0
+
+
+def _columns_of(stack: Op, first: int, count: int | None) -> Op:
+    """`count` columns of a stack [B, steps, ..., columns], or all."""
+    if count in (None, stack.shape[-1]):
+        return stack
     begin = (*([0] * (len(stack.shape) - 1)), first)
-    return movement.slice_(SymbolicTensor(stack), begin, (*stack.shape[:-1], value.shape[-1])).op
+    return movement.slice_(SymbolicTensor(stack), begin, (*stack.shape[:-1], count)).op
+
+
+def _by_columns(fold: Op, operands: Sequence[Sequence[Op]]) -> Op:
+    """A sum of operands of which one may come in pieces, side by side: so do the columns of the sum."""
+    pieces = max(operands, key=len)
+    if len(pieces) == 1:
+        return rebuild(fold, tuple(x for (x,) in operands))
+    made = []
+    for piece in pieces:
+        inputs = tuple(piece if found is pieces else found[0] for found in operands)
+        made.append(intern(fold.primitive, inputs, fold.attrs, (*fold.shape[:-1], piece.shape[-1]), fold.dtype))
+    return movement.concatenate([SymbolicTensor(x) for x in made], -1).op
 
 
 def _size(ops: Iterable[Op]) -> float:
@@ -265,7 +316,9 @@ def _unmerged(op: Op) -> SymbolicTensor:
 
 
 def _merged(stack: Op, shape: Shape) -> Op:
-    """A stack [B, steps, ...] with the steps among the rows, like the operand of this shape in one step."""
+    """A stack [B, steps, ...] with the steps among the rows, like the operand of this shape (but for the columns) in
+    one step."""
     lead, steps = shape[0], stack.shape[1]
     assert isinstance(lead, Dim)
-    return movement.reshape(SymbolicTensor(stack), (multiply(lead, steps), *shape[1:])).op
+    rest = (*shape[1:-1], stack.shape[-1]) if len(shape) > 1 else ()
+    return movement.reshape(SymbolicTensor(stack), (multiply(lead, steps), *rest)).op
