@@ -8,7 +8,7 @@ from typing import Any
 from layerflow import config
 from layerflow.errors import TraceError
 from layerflow.graph import ops, symbolic
-from layerflow.graph.ir import topological
+from layerflow.graph.ir import depending, topological
 from layerflow.graph.ops.loop_gradient import PULLBACK
 from layerflow.graph.ops.movement import unbroadcast
 from layerflow.graph.ops.primitive import as_op
@@ -30,7 +30,7 @@ def gradients(y: Any, xs: Sequence[Any], seed: Any = None) -> list[SymbolicTenso
 def pullback(targets: Sequence[tuple[Op, SymbolicTensor]], wanted: Sequence[Op]) -> list[SymbolicTensor | None]:
     """Cotangents of `wanted`, given those of several values."""
     order = topological([op for op, _ in targets])
-    needed = _depends_on(order, set(wanted))
+    needed = depending(order, set(wanted))
     cotangents: dict[Op, SymbolicTensor] = {}
     for op, g in targets:
         cotangents[op] = cotangents[op] + g if op in cotangents else g
@@ -73,11 +73,3 @@ def _visit(op: Op, cotangents: dict[Op, SymbolicTensor], needed: set[Op]) -> Non
             g = unbroadcast(g, source.shape)
         # A cotangent may arrive from several readers: sum before visiting the op.
         cotangents[source] = cotangents[source] + g if source in cotangents else g
-
-
-def _depends_on(order: Sequence[Op], leaves: set[Op]) -> set[Op]:
-    found: set[Op] = set()
-    for op in order:
-        if op in leaves or any(i in found for i in op.inputs):
-            found.add(op)
-    return found

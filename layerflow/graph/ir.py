@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
 from layerflow.errors import TraceError
@@ -19,6 +19,15 @@ def terms(op: Op, within: Callable[[Op], bool] = lambda inner: True) -> list[Op]
         return [op]
     inner = [x for x in op.inputs if x.name == "add" and x.shape == op.shape and within(x)]
     return [t for x in op.inputs for t in (terms(x, within) if x in inner else [x])]
+
+
+def depending(order: Iterable[Op], sources: Collection[Op]) -> set[Op]:
+    """Which of `order`, where each op comes after its inputs, are among the sources or depend on them."""
+    found: set[Op] = set()
+    for op in order:
+        if op in sources or any(x in found for x in op.inputs):
+            found.add(op)
+    return found
 
 
 def topological(roots: Iterable[Op]) -> list[Op]:

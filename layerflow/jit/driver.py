@@ -44,9 +44,10 @@ class Driver:
     slots: int  # length of one thread's context table
     cache_bytes: int
     local: dict[Buffer, int]  # value of a group of samples -> slot of the memory that every group uses
+    work: float  # rough operations a sample (or a run)
 
     def __post_init__(self) -> None:
-        self.grain = grouping.grain(grouping.work(self.plan))
+        self.grain = grouping.grain(self.work)
         self.groups: list[str] = []  # functions that run kernels group by group
         self.turn = 0  # thread at which the next kernel of few units starts
 

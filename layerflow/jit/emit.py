@@ -86,10 +86,10 @@ def emit(
         lanes = _lanes_for([op.dtype, source_types[op]], vector_bytes)
         texts.append(copies.write_gather(plan.buffers[op], source_slots[op], TYPES[source_types[op].name], name, lanes))
     slots = -(-slots // 8) * 8
-    helpers, step = Driver(plan, gathers, advance, slots, cache_bytes, local_slots).source(symbols)
+    work = grouping.work(plan)
+    helpers, step = Driver(plan, gathers, advance, slots, cache_bytes, local_slots, work).source(symbols)
     functions = _with_symbols("\n".join([*texts, helpers]), {shapes.BATCH: ROWS, **symbols})
-    source = f"{functions}\n{step}"
-    return Module(plan, source, slots, advance, source_slots, symbols, local_slots, grouping.work(plan))
+    return Module(plan, f"{functions}\n{step}", slots, advance, source_slots, symbols, local_slots, work)
 
 
 def _symbols(plan: Schedule) -> list[str]:

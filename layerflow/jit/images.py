@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerflow.graph import ops
-from layerflow.graph.ir import Graph
+from layerflow.graph.ir import Graph, depending
 from layerflow.graph.symbolic import Kind, Op, SymbolicTensor, intern, layer_scope
 from layerflow.jit.access import batch_of
 
@@ -47,7 +47,7 @@ def fold_scales(graph: Graph) -> Graph:
     runs on its moving statistics then costs nothing)."""
     memo: dict[Op, Op] = {}
     users = graph.users()
-    samples = _depends_on_samples(graph)
+    samples = depending(graph.ops, {op for op in graph.ops if batch_of(op.shape) is not None})
     for op in graph.ops:
         inputs = tuple(memo[i] for i in op.inputs)
         memo[op] = rebuilt(op, inputs)
@@ -66,11 +66,3 @@ def fold_scales(graph: Graph) -> Graph:
 
 def _is_row(op: Op) -> bool:
     return all(n == 1 for n in op.shape[:-1])
-
-
-def _depends_on_samples(graph: Graph) -> set[Op]:
-    found: set[Op] = set()
-    for op in graph.ops:
-        if batch_of(op.shape) is not None or any(i in found for i in op.inputs):
-            found.add(op)
-    return found

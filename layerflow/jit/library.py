@@ -18,7 +18,8 @@ from layerflow import config
 from layerflow.errors import CompileError
 from layerflow.jit import cache, counts, entries, garbage, language, native, runtime, target
 
-CODE = ("language*.py", "libm.py", "native.py", "runtime.py", "entries.py", "target.py")  # what turns source into code
+# What turns source into code.
+CODE = ("language*.py", "libm.py", "winograd_transforms.py", "native.py", "runtime.py", "entries.py", "target.py")
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
         x: inputs.
         y: labels.
         scalars: what the step reads besides.
-        advance: is called after each step.
+        advance: is called after each step, before another thread's.
 
     Returns:
         A function (x, y) -> what the step gives, a float or a list of floats; it does nothing and returns None if an
@@ -42,7 +42,12 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
     y_kind, y_dtype, y_shape = type(y), y.dtype, y.shape
     then = changes[0]
     results = direct.results
-    numbers = results[0].item if len(results) == 1 else lambda: [result.item() for result in results]
+    alone = results[0].item if len(results) == 1 else None
+
+    def numbers() -> float | list[float]:
+        advance()
+        return alone() if alone is not None else [result.item() for result in results]
+
     run = _runner(direct, scalars, direct.input_words, numbers)
 
     def call(x: Any, y: Any) -> Any:
@@ -58,10 +63,7 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
             or changes[0] != then
         ):
             return None
-        found = run(x, y)
-        if found is not None:
-            advance()
-        return found
+        return run(x, y)
 
     return call
 

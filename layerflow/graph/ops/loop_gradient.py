@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from layerflow.graph.ir import Graph, substitute, terms, topological
+from layerflow.graph.ir import Graph, depending, substitute, terms, topological
 from layerflow.graph.ops import movement
 from layerflow.graph.ops.loop import Parts, body_input, is_sampled, loop_of, loop_p, part_p, rebuild, stack_shape
 from layerflow.graph.ops.primitive import as_op, is_simple
@@ -44,6 +44,8 @@ class _Backward:
         # What each sum over steps and samples needs of the steps, and what the backward steps need of the forward ones.
         self.stacked: dict[Op, list[tuple[Op, Op]]] = {}  # value -> sums that read it, as which operand
         self.kept: dict[Op, None] = {}
+        self.arriving: set[Op] = set()  # what depends on cotangents of later steps
+        self.inside: set[Op] = set()  # what depends on the step
 
     def results(self) -> tuple[Any, ...]:
         """Cotangents of the loop's operands."""
@@ -60,12 +62,15 @@ class _Backward:
         new += [(add[k] + pulled[k]).op for k in samples]
         wanted = [x for x in self.slices if x in pulled]
         values = [pulled[x].op for x in wanted]
-        moving = [v for v in self.stacked if _depends(v, marks) and v not in values]
+        everything = topological([*new, *values, *self.stacked])
+        self.arriving = depending(everything, marks)
+        self.inside = depending(everything, {*self.slices, *self.before})
+        moving = [v for v in self.stacked if v in self.arriving and v not in values]
         pieces = {v: self._pieces(v, values) for v in moving}
         moving = list(dict.fromkeys(v for found in pieces.values() for v, _, _ in found if v not in values))
         roots = [*new, *values, *moving]
-        self.kept = self._chosen(roots, marks)
-        self.kept |= self._needed([v for v in self.stacked if not _depends(v, marks)], marks, whole=True)
+        self.kept = self._chosen(roots)
+        self.kept |= self._needed([v for v in self.stacked if v not in self.arriving], whole=True)
         return self._assembled(roots, seeds, given, add, wanted, values, moving, pieces, sums)
 
     def _arriving(self, at: int, what: str) -> SymbolicTensor:
@@ -144,22 +149,20 @@ class _Backward:
 
     # --- what is kept --------------------------------------------------------
 
-    def _chosen(self, roots: Sequence[Op], marks: set[Op]) -> dict[Op, None]:
+    def _chosen(self, roots: Sequence[Op]) -> dict[Op, None]:
         """Forward values to keep for `roots`: parts of a value where only these are read of it."""
-        best, parts = self._needed(roots, marks), set()
+        best, parts = self._needed(roots), set()
         slices: dict[Op, set[Op]] = {}
         for op in topological(roots):
-            if op.primitive.name == "slice" and not _depends(op, marks) and self._is_inside(op):
+            if op.primitive.name == "slice" and op in self.inside and op not in self.arriving:
                 slices.setdefault(op.inputs[0], set()).add(op)
         for of_one in slices.values():
-            other = self._needed(roots, marks, parts | of_one)
+            other = self._needed(roots, parts | of_one)
             if _size(other) < _size(best):
                 best, parts = other, parts | of_one
         return best
 
-    def _needed(
-        self, roots: Sequence[Op], marks: set[Op], parts: Collection[Op] = (), whole: bool = False
-    ) -> dict[Op, None]:
+    def _needed(self, roots: Sequence[Op], parts: Collection[Op] = (), whole: bool = False) -> dict[Op, None]:
         """Forward values that `roots` read: dear ones and `parts`, with `whole` all of them; others are made again."""
         stack, seen, found = list(roots), set(), {}
         while stack:
@@ -168,8 +171,8 @@ class _Backward:
                 continue
             seen.add(op)
             dear = whole or op in parts or _is_dear(op) or self._is_sum_of_kept(op)
-            forward = not _depends(op, marks)
-            if op in self.before or (forward and dear and self._is_inside(op)):
+            forward = op in self.inside and op not in self.arriving
+            if op in self.before or (forward and dear):
                 found[op] = None
             else:
                 stack.extend(op.inputs)
@@ -180,9 +183,6 @@ class _Backward:
         added = [t for t in terms(op) if t not in self.shared]
         at_hand = all(_is_dear(t) or t in self.slices or t in self.before for t in added)
         return len(added) > 1 and at_hand and any(_is_dear(t) for t in added)
-
-    def _is_inside(self, op: Op) -> bool:
-        return _depends(op, {*self.slices, *self.before})
 
     # --- putting it together -------------------------------------------------
 
@@ -292,10 +292,6 @@ def _by_columns(fold: Op, operands: Sequence[Sequence[Op]]) -> Op:
 def _size(ops: Iterable[Op]) -> float:
     """Elements of values, about."""
     return sum(math.prod(map(typical, op.shape)) for op in ops)
-
-
-def _depends(op: Op, marks: set[Op]) -> bool:
-    return any(x in marks for x in topological([op]))
 
 
 def _spread(g: SymbolicTensor, shape: Shape) -> SymbolicTensor:
