@@ -10,11 +10,12 @@ import time
 from typing import Any
 
 from benchmarks import kernels, layerflow_peer, machine, options, peaks, report, roofline, workloads
-from benchmarks.kernels import DIRECT, GEMM, WINOGRAD, Timing
+from benchmarks.kernels import ATTENTION, DIRECT, GEMM, LOOP, WINOGRAD, Timing
 from benchmarks.report import DISTURBED, number, table
 from layerflow import config
 from layerflow.jit import target
 
+STEPS = ["W2", "W3", "W4", "W6", "W7"]  # those that take long enough to look into
 SMALL = 0.01  # share of a step below which a kernel is not counted in the summary
 
 
@@ -68,7 +69,7 @@ def family_of(timing: Timing) -> str:
         return "GEMM with the update of the weights" if timing.updates else "GEMM, forward and gradient for input"
     if timing.method == DIRECT:
         return "direct 3x3" if timing.sizes.startswith("3x3,") else "direct, other windows"
-    return "Winograd F(4x4, 3x3)" if timing.method == WINOGRAD else ""
+    return {WINOGRAD: "Winograd F(4x4, 3x3)", LOOP: "loops over time", ATTENTION: "attention"}.get(timing.method, "")
 
 
 def families(section: Section, peak: float) -> list[Family]:
@@ -198,7 +199,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     about = "Times the kernels of layerflow's training steps on one core and compares them with what the core can do."
     parser = argparse.ArgumentParser(prog="python -m benchmarks kernels", description=about)
     names = options.listed("workload", workloads.WORKLOADS)
-    parser.add_argument("--workloads", type=names, default=["W2", "W4", "W6"], help="default: W2,W4,W6")
+    parser.add_argument("--workloads", type=names, default=STEPS, help=f"default: {','.join(STEPS)}")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each step that is profiled (default: 5)")
     about = "core to run on (default: the first that is allowed)"
     parser.add_argument("--cpu", type=int, default=min(os.sched_getaffinity(0)), help=about)

@@ -11,7 +11,8 @@ import dataclasses
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ import layerflow
 from benchmarks import peaks
 from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import Kind, Op
-from layerflow.jit import access, library
+from layerflow.jit import access, attention, library
 from layerflow.jit.contraction import SHARDS, multiply_adds
 from layerflow.jit.executable import Executable
 from layerflow.jit.schedule import Buffer, Kernel
 
-GEMM, DIRECT, WINOGRAD = "GEMM", "direct", "Winograd"
+GEMM, DIRECT, WINOGRAD, LOOP, ATTENTION = "GEMM", "direct", "Winograd", "loop", "attention"
 FORWARD, INPUT, WEIGHTS = "forward", "gradient for input", "gradient for weights"
 AGAIN = "forward once more"  # what costs less to make again than to keep
 PLAIN = ("stop_gradient", "cast")  # maps that no fused work is told of
@@ -36,7 +37,7 @@ class Timing:
     """A kernel of a step on one thread.
 
     Attributes:
-        method: GEMM, DIRECT, WINOGRAD, or "" where nothing is contracted.
+        method: GEMM, DIRECT, WINOGRAD, LOOP over time, ATTENTION, or "" where nothing is contracted.
         passes: which of FORWARD, AGAIN, INPUT and WEIGHTS it computes.
         sizes: what is multiplied, in words.
         fused: what else the kernel does, in words; "" for nothing.
@@ -65,19 +66,50 @@ class Timing:
 # --- what a kernel does -----------------------------------------------------------------
 
 
-def contractions(kernel: Kernel) -> list[Op]:
-    return [op for op in kernel.group.members if op.primitive.kind is Kind.CONTRACT]
+def inner(kernel: Kernel) -> list[Kernel]:
+    """The kernels of a loop's step, or the kernel itself."""
+    return kernel.loop.plan.kernels if kernel.loop else [kernel]
+
+
+def contractions(kernel: Kernel) -> dict[Op, int]:
+    """What a kernel contracts, and how often: in a loop at every step but those that need not."""
+    found: dict[Op, int] = {}
+    for k in inner(kernel):
+        steps = static(kernel.loop.length) - k.all_but_last if kernel.loop else 1
+        for op in (*k.group.members, *k.group.added):
+            if op.primitive.kind is Kind.CONTRACT:
+                found[op] = steps - (k.starts_with_zeros and op is k.group.anchor)
+    return found
+
+
+def is_attention(op: Op) -> bool:
+    return op.name in attention.KIND
 
 
 def method_of(op: Op) -> str:
+    if is_attention(op):
+        return ATTENTION
     return GEMM if op.name == "matmul" else WINOGRAD if op.name.startswith("winograd") else DIRECT
 
 
-def pass_of(op: Op) -> str:
-    """A gradient for the input multiplies by the weights turned round, one for the weights two values of samples."""
+def outside_of(kernel: Kernel) -> dict[Op, Op]:
+    """What the inputs of a loop's body stand for."""
+    loop = kernel.group.anchor
+    return dict(zip(loop.attrs["body"].graph.inputs, loop.inputs, strict=True)) if kernel.loop else {}
+
+
+def pass_of(op: Op, outside: Mapping[Op, Op] = MappingProxyType({})) -> str:
+    """A gradient for the input multiplies by the weights turned round, one for the weights two values of samples.
+
+    Args:
+        op: a contraction.
+        outside: what the inputs of a loop's body stand for (`outside_of`); by them its pass is seen.
+    """
+    if is_attention(op):
+        return FORWARD if attention.KIND[op.name] == "attend" else INPUT
     if op.name in ("convolve_kernel", "winograd_kernel_gradient") or op.attrs.get("transpose_a"):
         return WEIGHTS
-    w = op.inputs[1]
+    w = outside.get(op.inputs[1], op.inputs[1])
     turned = w.name == "transpose" or w.attrs.get("turned") or op.attrs.get("transpose_b")
     if turned or op.name == "winograd_input_gradient":
         return INPUT
@@ -106,6 +138,23 @@ def direct_multiply_adds(op: Op) -> float:
     return done
 
 
+def attention_multiply_adds(ops: Collection[Op]) -> float:
+    """Multiply-adds of one pass over the scores, for one sample: they are made once for all that wants them."""
+    q, k, v = next(iter(ops)).inputs[:3]
+    depth, width, names = static(q.shape[-1]), static(v.shape[-1]), [op.name for op in ops]
+    each = {"attend": width, "attend_sums": 0, "attend_query": depth, "attend_key": depth, "attend_value": width}
+    slopes = 0 if FORWARD in map(pass_of, ops) else width
+    return count(q.shape[:-1]) * static(k.shape[1]) * (depth + slopes + sum(each[name] for name in names))
+
+
+def multiply_adds_of(kernel: Kernel, rows: int, of: Callable[[Op], float] = multiply_adds) -> float:
+    """Multiply-adds of a kernel for a batch of `rows`; `of` counts those of one contraction for one sample."""
+    ops = contractions(kernel)
+    if any(map(is_attention, ops)):
+        return attention_multiply_adds(ops) * (rows if any(map(uses_batch, ops)) else 1)
+    return sum(of(op) * times * (rows if uses_batch(op) else 1) for op, times in ops.items())
+
+
 def count(extents: Any) -> float:
     return float(np.prod([n if isinstance(n, int) else n.factor for n in extents]))
 
@@ -116,6 +165,9 @@ def sizes_of(op: Op, rows: int) -> str:
         depth = op.inputs[0].shape[-2 if op.attrs["transpose_a"] else -1]
         m, k, n = (e if isinstance(e, int) else e.factor * rows for e in (op.shape[-2], depth, op.shape[-1]))
         return f"{m} x {k} by {k} x {n}"
+    if is_attention(op):
+        q, k = op.inputs[0].shape, op.inputs[1].shape
+        return f"{q[-3]} rows by {k[1]}, {q[-2]} heads of {q[-1]}"
     image = op.inputs[1].shape if pass_of(op) == WEIGHTS else op.shape
     window = [3, 3] if method_of(op) == WINOGRAD else op.attrs.get("size") or op.inputs[1].shape[:-2]
     channels = op.inputs[0].shape[-1], image[-1]
@@ -138,7 +190,10 @@ def maps_below(op: Op, stop: set[Op]) -> Iterator[Op]:
 
 def fused_of(kernel: Kernel, buffers: Any, optimizer: str, updates: bool) -> str:
     """What a contraction's kernel does besides: to operands while it reads them, and to results before it stores."""
-    ops, stored = contractions(kernel), set(kernel.group.stored)
+    if kernel.loop:
+        maps = [m.name for k in inner(kernel) for m in k.group.members if m.primitive.kind is Kind.MAP]
+        return f"result: {', '.join(name for name in dict.fromkeys(maps) if name not in PLAIN)}"
+    ops, stored = list(contractions(kernel)), set(kernel.group.stored)
     before = dict.fromkeys(m.name for op in ops for x in op.inputs for m in maps_below(x, set(buffers)))
     others = set(buffers) - set(kernel.group.members) | set(ops)
     # A stored value that another one is made of is told of once.
@@ -198,7 +253,8 @@ class Profiler:
         self.plan, module = plain.plan, plain.module
         self.kernels = self.plan.kernels
         self.slots = module.slots
-        text = re.sub(r"^def (k\d+_\w+)\(", r"def body_\1(", module.source, flags=re.M)
+        names = "|".join(kernel.name for kernel in self.kernels)  # and not those inside of loops
+        text = re.sub(rf"^def ({names})\(", r"def body_\1(", module.source, flags=re.M)
         for number, kernel in enumerate(self.kernels):
             text += WRAPPER.format(name=kernel.name, slots=self.slots, number=number, forever=1 << 62)
         # Only a second thread would look for its table at the old distance.
@@ -245,23 +301,25 @@ class Profiler:
         return best
 
     def _timing(self, kernel: Kernel, seconds: float, repeated: float) -> Timing:
-        ops = contractions(kernel)
-        samples = {op: self.rows if uses_batch(op) else 1 for op in ops}
+        ops = list(contractions(kernel))
         touched, updates = (
             {*kernel.reads, *kernel.group.stored},
             any(s in self.plan.updates for s in kernel.group.stored),
         )
         optimizer = type(self.model.optimizer).__name__
+        sizes = sizes_of(ops[0], self.rows) if ops else ""
+        if kernel.loop and ops:
+            sizes = f"{static(kernel.loop.length)} steps of {sizes}"
         return Timing(
             kernel.name,
-            method_of(ops[0]) if ops else "",
-            list(dict.fromkeys(map(pass_of, ops))),
-            sizes_of(ops[0], self.rows) if ops else "",
+            (LOOP if kernel.loop else method_of(ops[0])) if ops else "",
+            list(dict.fromkeys(pass_of(op, outside_of(kernel)) for op in ops)),
+            sizes,
             fused_of(kernel, self.plan.buffers, optimizer, updates) if ops else "",
             updates,
             seconds,
             repeated,
-            sum(2 * multiply_adds(op) * n for op, n in samples.items()),
-            sum(2 * direct_multiply_adds(op) * n for op, n in samples.items()),
+            2 * multiply_adds_of(kernel, self.rows),
+            2 * multiply_adds_of(kernel, self.rows, direct_multiply_adds),
             sum(bytes_of(self.plan.buffers[op], self.rows) for op in touched),
         )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import plot
-from benchmarks.kernels import DIRECT, GEMM, WINOGRAD
+from benchmarks.kernels import ATTENTION, DIRECT, GEMM, LOOP, WINOGRAD
 
-COLORS = {GEMM: "#2e86ab", DIRECT: "#e59500", WINOGRAD: "#d1495b"}
+COLORS = {GEMM: "#2e86ab", DIRECT: "#e59500", WINOGRAD: "#d1495b", LOOP: "#6a994e", ATTENTION: "#7b5ea7"}
 UPDATES = "#8fc1d9"
 WIDE = (0.5, 1000)  # FLOP/byte at least shown
 TICKS = (5, 10, 20, 50, 100, 200, 500)
@@ -71,7 +71,8 @@ def _dots(axis: Any, section: Any) -> None:
 def _legend(figure: Any, plt: Any) -> None:
     kinds = {"GEMM": COLORS[GEMM], "GEMM with update of weights": UPDATES}
     kinds |= {"direct convolution": COLORS[DIRECT], "Winograd (its own multiply-adds)": COLORS[WINOGRAD]}
+    kinds |= {"loop over time": COLORS[LOOP], "attention": COLORS[ATTENTION]}
     shape: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6}
     handles = [plt.Line2D([], [], color=color, label=label, **shape) for label, color in kinds.items()]
     handles.append(plt.Line2D([], [], color="#404040", label="repeated at once", fillstyle="none", **shape))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False, fontsize=8)

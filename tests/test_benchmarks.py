@@ -305,9 +305,11 @@ def plan_of(model, x, y):
 def counted(plan, rows, count):
     """Multiply-adds of all contractions for a batch, by the pass they belong to."""
     found: dict[str, Any] = {}
-    for op in (op for kernel in plan.kernels for op in kernels.contractions(kernel)):
-        done = count(op) * (rows if kernels.uses_batch(op) else 1)
-        found[kernels.pass_of(op)] = found.get(kernels.pass_of(op), 0) + done
+    for kernel in plan.kernels:
+        outside = kernels.outside_of(kernel)
+        for op, times in kernels.contractions(kernel).items():
+            done = count(op) * times * (rows if kernels.uses_batch(op) else 1)
+            found[kernels.pass_of(op, outside)] = found.get(kernels.pass_of(op, outside), 0) + done
     return found
 
 
@@ -336,6 +338,47 @@ def test_multiply_adds_of_convolutions_do_not_depend_on_the_algorithm():
     finally:
         lf.config.set_winograd(before)
     assert methods == [{kernels.WINOGRAD}, {kernels.DIRECT}]
+
+
+def test_multiply_adds_of_a_loop_are_those_of_all_its_steps():
+    steps, features, units, rows = 7, 5, 32, 4
+    model = lf.sequential([lf.layers.lstm(units=units, input_shape=[steps, features])])
+    model.compile("sgd", "meanSquaredError")
+    x, y = np.zeros((rows, steps, features), np.float32), np.zeros((rows, units), np.float32)
+    inputs, states = rows * steps * features * 4 * units, rows * steps * units * 4 * units
+    # The state before the first step is zero, and its gradient is nobody's: each direction leaves one product out.
+    spared = rows * units * 4 * units
+    expected = {
+        kernels.FORWARD: inputs + states - spared,
+        kernels.INPUT: states - spared,
+        kernels.WEIGHTS: inputs + states,
+    }
+    assert counted(plan_of(model, x, y), rows, kernels.multiply_adds) == pytest.approx(expected)
+
+
+def test_multiply_adds_of_attention_count_the_scores_once_a_kernel():
+    steps, heads, depth, rows = 128, 4, 8, 3
+    inputs = lf.input(shape=[steps, heads * depth])
+    attended = lf.layers.multi_head_attention(num_heads=heads, key_dim=depth).apply([inputs, inputs])
+    model = lf.model(inputs=inputs, outputs=attended)
+    model.compile("sgd", "meanSquaredError")
+    x = np.zeros((rows, steps, heads * depth), np.float32)
+    found = [k for k in plan_of(model, x, x).kernels if any(map(kernels.is_attention, kernels.contractions(k)))]
+    product = rows * steps * steps * heads * depth
+    # Scores and outputs; then scores again, their slopes, and the gradients of queries, keys and values.
+    assert [kernels.multiply_adds_of(k, rows) for k in found] == [2 * product, 5 * product]
+
+
+@pytest.mark.parametrize("layer", ["lstm", "gru"])
+def test_kernels_of_a_recurrent_step_are_timed(layer):
+    model = lf.sequential([getattr(lf.layers, layer)(units=32, input_shape=[6, 4]), lf.layers.dense(units=2)])
+    model.compile("adam", "meanSquaredError")
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(8, 6, 4)).astype(np.float32), rng.normal(size=(8, 2)).astype(np.float32)
+    timings = [t for t in kernels.Profiler(model, [batch]).timings(0.05) if t.method == kernels.LOOP]
+    assert [t.passes for t in timings] == [[kernels.FORWARD], [kernels.INPUT]]
+    assert all(t.sizes.startswith("6 steps of 8 x ") and 0 < t.seconds < 1 and t.flops > 0 for t in timings)
+    assert "tanh" in timings[0].fused
 
 
 def test_kernels_of_a_step_are_timed():
