@@ -13,7 +13,7 @@ from layerflow.jit.rows import updates_of
 from layerflow.jit.schedule import Kernel, Local, Schedule
 
 CACHE_SHARE = 0.5  # part of the second-level cache that the activations of a group of samples may fill
-MIN_GROUP = 256  # samples: smaller groups would read the weights of dense layers again too often
+MIN_USES = 256  # of a weight each time that it is read: smaller groups would read weights again too often
 SIZES_APART = 3  # images this much larger than those before have groups of their own
 MANY = 1 << 16
 GRAIN = 8  # threads take whole groups of this many samples, so that tiles stay whole
@@ -129,14 +129,29 @@ def group_size(plan: Schedule, kernels: list[Kernel], cache_bytes: int) -> int:
     """Samples of a group: what the second-level cache holds.
 
     Values wait for the next kernel only, so that among images the largest kernel decides; dense layers have small
-    values and count them all.
+    values and count them all, and take more samples where these use a weight too seldom.
     """
     if any(_is_image_work(k) for k in kernels):
         per_sample = max(1, *(_bytes_per_sample(plan, [k]) for k in kernels))
         return max(1, min(int(cache_bytes * CACHE_SHARE) // per_sample, MANY))
     per_sample = max(1, _bytes_per_sample(plan, kernels))
     fits = int(cache_bytes * CACHE_SHARE) // per_sample // GRAIN * GRAIN
-    return max(MIN_GROUP, min(fits, MANY))
+    return max(_fewest(kernels), min(fits, MANY))
+
+
+def _fewest(kernels: list[Kernel]) -> int:
+    """Samples that use each weight of products MIN_USES times, on average.
+
+    A sample of many rows uses a weight in every row; one with a loop reads it again at every step.
+    """
+    read = used = 0.0
+    for kernel in kernels:
+        for inside in kernel.loop.plan.kernels if kernel.loop else [kernel]:
+            for op in (*inside.group.members, *inside.group.added):
+                if op.name == "matmul" and access.batch_of(op.inputs[1].shape) is None:
+                    read += _count(op.inputs[1])
+                    used += _count(op.inputs[1]) if kernel.loop else multiply_adds(op)
+    return math.ceil(MIN_USES * read / used) if used else MIN_USES
 
 
 def keep_local(plan: Schedule, cache_bytes: int) -> None:
