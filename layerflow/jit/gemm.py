@@ -45,8 +45,6 @@ class GemmNest(PrefetchingNest):
                 if self.block:
                     self._blocks()
                 else:
-                    if self.packs_left:
-                        self._pack_left()
                     self._all_panels("lo", "hi")
             return self.levels.pop().lines
         self.kernel.units = units_of(domain)
@@ -57,6 +55,7 @@ class GemmNest(PrefetchingNest):
         width = sum(p.vectors * (p.loop[0] // p.loop[1] if p.loop else 1) for p in self.panels) * self.lanes
         self.sums = (self.step * static(self.kernel.units) * width, width)
         where = self._scratch("packed")
+        self._reserve(0)
         total = self.extent(self.depth)
         zero = f"store({where}, e, zeros({self.dtype}))"
         self.write(f"for e in range(0, (hi - lo) * {self.step * width}, {self.lanes}):")
@@ -64,7 +63,6 @@ class GemmNest(PrefetchingNest):
 
         def inside() -> None:
             self.write(f"span = minimum({self.block}, {total} - first)")
-            self._pack_left()
             self._all_panels("lo", "hi")
 
         self.segment(f"for first in range(0, {total}, {self.block}):", ("first",), inside)
@@ -307,8 +305,5 @@ class GemmNest(PrefetchingNest):
 
     def _left_number(self, u: int) -> tuple[str, str]:
         """(offset, address variable) of the number of row i + m at step k + u."""
-        if self.packed_left is not None:
-            base = f"{self.sums[0]} + ((t - lo) * {self._held()} + k) * {self.step}"
-            return f"{base} + {u * self.step} + m", self.packed_left
         pointer, offset = self.left
-        return self._row_text(self._shift(offset, "k", u)), pointer
+        return self._row_text(self._shift(self._from_block(offset), "k", u)), pointer

@@ -1,4 +1,4 @@
-"""Packing: operands of a product copied so that its tiles read them without gaps."""
+"""Packing: right operands of products copied so that tiles read them without gaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from layerflow.jit.values import SCRATCH, Level, Unvectorizable
 # Bytes: rows of the right operand further apart than this are copied side by side before they are used.
 PACK_STRIDE = 512
 PACK_DEPTH = 64  # steps of the folded axis from which that pays
-# A sum over so many rows a sample goes through blocks of the folded axis: both operands' blocks stay in the cache.
+# A sum over so many rows a sample goes through blocks of the folded axis: what a block reads of both operands stays in
+# the cache.
 LONG_FOLD, BLOCK = 4, 256
 
 
@@ -37,7 +38,7 @@ def packed_elements(kernel: Kernel) -> int:
 
 
 class PackedNest(TileNest):
-    """A product whose operands are copied where they walk through memory in long steps."""
+    """A product whose right operand is copied where its steps lie far apart in memory."""
 
     step: int  # rows of a tile where their number is known
     sums: tuple[int, int] = (0, 0)  # elements of the sums that wait for the next block, and of one row of them
@@ -46,25 +47,22 @@ class PackedNest(TileNest):
         super().__init__(plan, kernel, lanes, registers)
         side = self.product.attrs["transpose_a"]
         self.depth: Extent = self.product.inputs[0].shape[-2 if side else -1]
-        self.packs_right = self._pays(self.right, "k") and len(kernel.group.domain) == 2
+        self.packs_right = self._walks_far(self.right, "k") and len(kernel.group.domain) == 2
         # A packed panel is read from the second-level cache: wide panels read the left operand less often.
         self.in_panels = self.packs_right or self._lies_in_panels(self.product.inputs[1])
-        self.packs_left = (
-            side and isinstance(kernel.group.domain[-2], int) and self.in_panels and self._pays(self.left, "k")
-        )
         widest = panel_vectors(registers) if self.in_panels else 2
         columns, parts = static(kernel.group.domain[-1]), self.group.parts
         each = max(1, widest // parts)
         self.panels = panels(columns, lanes, widest) if parts == 1 else panels(columns, lanes, each, each)
         self.widest = max(p.vectors for p in self.panels) * parts
         long = isinstance(self.depth, Dim) and shapes.typical(self.depth) >= LONG_FOLD
-        self.block = BLOCK if self.packs_left and long else 0
+        wide = isinstance(kernel.group.domain[-2], int) and self.in_panels and self._walks_far(self.left, "k")
+        self.block = BLOCK if side and wide and long else 0
         # While a panel's copy is in use: address variable, elements a step.
         self.packed_right: tuple[str, int] | None = None
-        self.packed_left: str | None = None
 
-    def _pays(self, operand: tuple[str, Index], name: str) -> bool:
-        """Whether an operand walks through memory in steps so long that a copy is faster."""
+    def _walks_far(self, operand: tuple[str, Index], name: str) -> bool:
+        """Whether an operand walks through memory in long steps, and many of them."""
         step = self.ranges.coefficient(operand[1], name)
         deep = not isinstance(self.depth, int) or self.depth >= PACK_DEPTH
         return step is not None and deep and shapes.typical(step) * self.product.dtype.itemsize >= PACK_STRIDE
@@ -105,9 +103,8 @@ class PackedNest(TileNest):
             self.write(f"packed = {self.pointer(self.kernel.packed)}")
             self.packed_right = self._place_of(panel)
             return
-        self._reserve(self._left_width() + self.widest * self.lanes)
-        base = f"{self._left_width()} * {self._held()} + {self.sums[0]} + " if self._left_width() else ""
-        self.packed_right = (base, self._width(panel))
+        self._reserve(self.widest * self.lanes)
+        self.packed_right = (f"{self.sums[0]} + " if self.block else "", self._width(panel))
         self._copy_right(panel, self._scratch("packed"))
 
     def _width(self, panel: Panel) -> int:
@@ -150,37 +147,10 @@ class PackedNest(TileNest):
         """Steps of the folded axis that are worked on at a time."""
         return "span" if self.block else self.extent(self.depth)
 
-    def _held(self) -> str:
-        """Steps that the copies have room for."""
-        return str(self.block) if self.block else self.extent(self.depth)
-
     def _from_block(self, offset: Index) -> Index:
         """The offset with the step counted from the beginning of the block."""
         c = self.ranges.coefficient(offset, "k") if self.block else 0
         return ix.add(offset, ix.scale(ix.var("first"), c)) if c else offset
-
-    def _left_width(self) -> int:
-        """Elements a folded step that the copy of the left operand takes: all rows of the product."""
-        if not self.packs_left:
-            return 0
-        return -(-static(self.group.domain[-2]) // self.step) * self.step
-
-    def _pack_left(self) -> None:
-        """Copies the rows of this thread's tiles, tile after tile, those of a tile side by side at each folded step."""
-        pointer, offset = self.left
-        self._reserve(self._left_width())
-        where = self._scratch("packed")
-        step, rows = self.step, static(self.group.domain[-2])
-        self.write("for t in range(lo, hi):")
-        self.write(f"{INDENT}i = t * {step}")
-        self.write(f"{INDENT}for k in range({self._span()}):")
-        row = self._row_text(self._from_block(offset)).replace(" + m", "")
-        count = f", minimum({step}, {rows} - i)" if rows % step else f", {step}" if step != self.lanes else ""
-        self.write(
-            f"{INDENT * 2}store({where}, {self.sums[0]} + ((t - lo) * {self._held()} + k) * {step}, "
-            f"load({pointer}, {row}{count}), {step})"
-        )
-        self.packed_left = where
 
     def _row_text(self, offset: Index) -> str:
         """The offset with row i + m of the tile in place of the row variable."""
