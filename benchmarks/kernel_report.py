@@ -66,7 +66,7 @@ class Family:
 def family_of(timing: Timing) -> str:
     """The line of the summary that a kernel belongs to; "" for none."""
     if timing.method == GEMM:
-        return "GEMM with the update of the weights" if timing.updates else "GEMM, forward and gradient for input"
+        return "GEMM with the update of the weights" if timing.updates else "GEMM without an update"
     if timing.method == DIRECT:
         return "direct 3x3" if timing.sizes.startswith("3x3,") else "direct, other windows"
     return {WINOGRAD: "Winograd F(4x4, 3x3)", LOOP: "loops over time", ATTENTION: "attention"}.get(timing.method, "")

@@ -417,7 +417,7 @@ def test_kernels_are_summed_up_by_kind():
     text = kernel_report.markdown(core, [section], MACHINE)
     found = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| W2 |")]
     assert {row[1]: [cell.strip() for cell in row[2:7]] for row in found} == {
-        "GEMM, forward and gradient for input": ["2", "40%", "50%", "40%", "100%"],
+        "GEMM without an update": ["2", "40%", "50%", "40%", "100%"],
         "GEMM with the update of the weights": ["1", "20%", "30%", "30%", "60%"],
         "Winograd F(4x4, 3x3)": ["1", "20%", "50%", "50%", "100%"],
     }

@@ -154,3 +154,6 @@ def test_division_and_reciprocal_estimates():
     np.testing.assert_array_equal(apply("recip_fast(v0)", ends), np.array([np.inf, 0, np.nan], np.float32))
     np.testing.assert_array_equal(apply("sqrt_fast(v0)", ends), ends)
     np.testing.assert_array_equal(apply("rsqrt_fast(v0)", ends), np.array([np.inf, 0, np.nan], np.float32))
+    below = -x[:64]
+    assert np.isnan(apply("sqrt_fast(v0)", below)).all()
+    assert np.isnan(apply("rsqrt_fast(v0)", below)).all()
