@@ -140,11 +140,11 @@ def direct_multiply_adds(op: Op) -> float:
 
 def attention_multiply_adds(ops: Collection[Op]) -> float:
     """Multiply-adds of one pass over the scores, for one sample: they are made once for all that wants them."""
-    q, k, v = next(iter(ops)).inputs[:3]
-    depth, width, names = static(q.shape[-1]), static(v.shape[-1]), [op.name for op in ops]
-    each = {"attend": width, "attend_sums": 0, "attend_query": depth, "attend_key": depth, "attend_value": width}
-    slopes = 0 if FORWARD in map(pass_of, ops) else width
-    return count(q.shape[:-1]) * static(k.shape[1]) * (depth + slopes + sum(each[name] for name in names))
+    first = next(iter(ops))
+    made = static(first.inputs[0].shape[-1])
+    if pass_of(first) == INPUT:
+        made += static(first.inputs[2].shape[-1])  # the slopes of the scores
+    return attention.scores(first) * (made + sum(map(attention.own_depth, ops)))
 
 
 def multiply_adds_of(kernel: Kernel, rows: int, of: Callable[[Op], float] = multiply_adds) -> float:

@@ -59,12 +59,22 @@ def own_sample(op: Op, sample: Index, ranges: Ranges) -> list[tuple[Op, tuple[In
     return found
 
 
+def scores(op: Op) -> float:
+    """How many scores there are for one sample (or for all, where their number is known)."""
+    q, k = op.inputs[:2]
+    lead, rows, heads, _ = q.shape
+    return float(static(rows) * static(heads) * static(k.shape[1]) * typical(lead))
+
+
+def own_depth(op: Op) -> int:
+    """Multiply-adds for each score, beside those that make it."""
+    q, _, v = op.inputs[:3]
+    depth, width = static(q.shape[-1]), static(v.shape[-1])
+    each = {"attend": width, "attend_sums": 0, "attend_query": depth, "attend_key": depth, "attend_value": width}
+    return each[op.name]
+
+
 def multiply_adds(op: Op) -> float:
     """Multiply-adds for one sample (or for all, where their number is known)."""
-    q, k, v = op.inputs[:3]
-    lead, rows, heads, depth = q.shape
-    scores = static(rows) * static(heads) * static(k.shape[1]) * typical(lead)
-    width = static(v.shape[-1])
-    each = {"attend": depth, "attend_sums": 0, "attend_query": depth, "attend_key": depth, "attend_value": width}
-    own = static(each[op.name])
-    return float(scores * (own + (width if op.name in ("attend", "attend_value") else static(depth))))
+    depth, width = static(op.inputs[0].shape[-1]), static(op.inputs[2].shape[-1])
+    return scores(op) * (own_depth(op) + (width if op.name == "attend_value" else depth))
