@@ -185,8 +185,8 @@ def _turned_block(lanes: int, down: int, target: Buffer) -> list[str]:
     ]
 
 
-def turned(lanes: int) -> list[str]:
-    """Lines that transpose the square block in the vectors v0, v1, ...
+def turned(lanes: int, stem: str = "v") -> list[str]:
+    """Lines that transpose the square block in the vectors v0, v1, ... (or another stem)
 
     Step d exchanges bit d of the row number with bit d of the lane number, so log2(lanes) steps turn the block.
     """
@@ -198,9 +198,9 @@ def turned(lanes: int) -> list[str]:
         for r in range(lanes):
             if not r & step:
                 lines += [
-                    f"w = shuffle(v{r}, v{r + step}, {low})",
-                    f"v{r + step} = shuffle(v{r}, v{r + step}, {high})",
-                    f"v{r} = w",
+                    f"w = shuffle({stem}{r}, {stem}{r + step}, {low})",
+                    f"{stem}{r + step} = shuffle({stem}{r}, {stem}{r + step}, {high})",
+                    f"{stem}{r} = w",
                 ]
         step //= 2
     return lines

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.graph import shapes
 from layerflow.graph.symbolic import Op
-from layerflow.jit import attention_nests, copies, folds, grouping, memory, recurrence, rows, winograd_nests
+from layerflow.jit import attention_nests, copies, folds, grouping, memory, recurrence, rows, skipping, winograd_nests
 from layerflow.jit.convolution import ConvolutionNest, KernelGradientNest
 from layerflow.jit.driver import Driver
 from layerflow.jit.fusion import COPIES
@@ -76,10 +76,10 @@ def emit(
     symbols = {name: slots + at for at, name in enumerate(_symbols(plan))}
     slots += len(symbols)
 
-    def write(plan: Schedule, kernel: Kernel) -> str:
+    def write(own: Schedule, kernel: Kernel) -> str:
         if kernel.loop:
-            return recurrence.source(plan, kernel, local_slots, write)
-        return _kernel_source(plan, kernel, vector_bytes, registers, cache_bytes)
+            return recurrence.source(own, kernel, local_slots, write)
+        return _kernel_source(own, kernel, vector_bytes, registers, cache_bytes, own is plan)
 
     texts = share([write(plan, k) for k in plan.kernels])
     for op, name in zip(gathered, gathers, strict=True):
@@ -113,10 +113,14 @@ def _lanes_for(dtypes: list[np.dtype], vector_bytes: int) -> int:
     return max(1, vector_bytes // max(4, widest))
 
 
-def _kernel_source(plan: Schedule, kernel: Kernel, vector_bytes: int, registers: int, cache_bytes: int) -> str:
+def _kernel_source(
+    plan: Schedule, kernel: Kernel, vector_bytes: int, registers: int, cache_bytes: int, skips: bool
+) -> str:
     group = kernel.group
     dtypes = [op.dtype for op in (*group.members, *kernel.reads)]
     lanes = _lanes_for(dtypes, vector_bytes)
+    if skips and skipping.suits(kernel, lanes):
+        return skipping.source(plan, kernel, lanes, registers)
     if group.kind in TILES:
         text = TILES[group.kind](plan, kernel, lanes, registers).source()
         return f"{GemmNest(plan, kernel, lanes, registers).pack_source()}\n{text}" if kernel.packed else text

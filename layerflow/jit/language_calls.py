@@ -271,6 +271,33 @@ def insert(b: Builder, v: Value, lane: Any, scalar: Any) -> Value:
 
 
 @function
+def compress(b: Builder, v: Value, flags: Value) -> Value:
+    """The lanes with their flag set, moved together in order to the front; what the others hold is not defined."""
+    type = v.type
+    if not type.lanes:
+        return v
+    # As integers: LLVM takes no others on machines without an instruction for it.
+    whole = TYPES["i32" if type.bits == 32 else "i64"].with_lanes(type.lanes)
+    name, mask = f"llvm.experimental.vector.compress.{whole.suffix}", flags.type.llvm
+    b.declare(name, f"{whole.llvm} @{name}({whole.llvm}, {mask}, {whole.llvm})")
+    bits = bitcast(b, v, whole.with_lanes(0))
+    args = f"{whole.llvm} {b.text(bits)}, {mask} {flags.text}, {whole.llvm} poison"
+    return bitcast(b, Value(whole, b.pure(f"call {whole.llvm} @{name}({args})")), type.with_lanes(0))
+
+
+@function
+def count_set(b: Builder, flags: Value) -> Value:
+    """How many lanes have their flag set."""
+    if not flags.type.lanes:
+        return cast(b, flags, I64)
+    whole = f"i{flags.type.lanes}"
+    b.declare(f"llvm.ctpop.{whole}", f"{whole} @llvm.ctpop.{whole}({whole})")
+    bits = b.pure(f"bitcast {flags.type.llvm} {flags.text} to {whole}")
+    number = b.pure(f"call {whole} @llvm.ctpop.{whole}({whole} {bits})")
+    return Value(I64, b.pure(f"zext {whole} {number} to i64"), 0, True)
+
+
+@function
 def where(b: Builder, condition: Any, x: Any, y: Any) -> Any:
     return b.select(condition, x, y)
 
