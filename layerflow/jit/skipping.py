@@ -20,7 +20,7 @@ from layerflow.jit.gemm import GemmNest
 from layerflow.jit import index as ix
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, block
-from layerflow.jit.prefetching import PrefetchingNest
+from layerflow.jit.prefetching import LARGE, PrefetchingNest
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.tiles import Panel, panels
 from layerflow.jit.values import SCRATCH, USE_TILES, Chunk, Level, Unvectorizable
@@ -236,6 +236,7 @@ class SkippingNest(PrefetchingNest):
         self.write(f"lists = {self.lists_at} + first // {self.run} * pitch * {self.list + 1}")
         self._copy_block(chunks)
         last = [
+            *self._next_block(chunks, True),
             "i = begin + row",
             f"r = {AHEAD}",
             *self._for_updates(chunks),
@@ -243,13 +244,31 @@ class SkippingNest(PrefetchingNest):
             *epilogue.text(),
         ]
         keep = [f"store(packed, {self._waiting_at(v)}, acc{v}[0])" for v in range(len(chunks))]
+        more = [*self._next_block(chunks, False), *self._row(len(chunks)), *keep]
         for line in (
             f"if first + span == {self.steps}:",
             *(INDENT + line for line in block("for row in range(end - begin):", last)),
             "else:",
-            *(INDENT + line for line in block("for row in range(end - begin):", [*self._row(len(chunks)), *keep])),
+            *(INDENT + line for line in block("for row in range(end - begin):", more)),
         ):
             self.write(line)
+
+    def _next_block(self, chunks: list[Chunk], is_last: bool) -> list[str]:
+        """Statements that ask for a row of the block behind this one, behind the last one of the next panel's first."""
+        looped = isinstance(chunks[0].start, str)
+        if (is_last and not looped) or self._bytes(self.product.inputs[1]) < LARGE:
+            return []
+        pointer, offset = self.right
+        along = self.ranges.coefficient(offset, "k")
+        step = ix.var("row") if is_last else ix.add(ix.add(ix.var("first"), ix.number(self.run)), ix.var("row"))
+        at = ix.add(Index(tuple(t for t in offset.terms if t[0] != "k"), offset.const), ix.scale(step, along or 0))
+        lines = []
+        for v, self.chunk in enumerate(chunks):
+            if is_last:
+                self.chunk = Chunk(f"c + {self.width + v * self.lanes}")
+            lines.append(f"prefetch({pointer}, {self.position(at)}, 2)")
+        self.chunk = None
+        return block(f"if row < {self.run}:", lines)
 
     def _copy_block(self, chunks: list[Chunk]) -> None:
         pointer, offset = self.right
