@@ -45,7 +45,7 @@ LO, HI, TID = 14, 15, 16  # this thread's samples, and its number (13: the barri
 SCRATCH = 17  # address of the thread's own working memory
 SHARD = 18  # the part of the batch whose sums are being made
 PAST_FIRST = 19  # 0 at the first step of a loop, 1 later: of the loop whose kernel runs
-USE_TILES = 20  # 1 if a product has been left to its tiles (see `skipping`)
+DENSE = 20  # 1 if the operand of a product has too few zeros to skip them (see `skipping`)
 FIRST_SLOT = 21  # addresses of buffers from here on
 COUNTERS = {"seed": SEED, "step": STEP, "iteration": ITERATION}
 

@@ -8,42 +8,53 @@ the next block.  A sum is made in the same order as in tiles, to the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from layerflow.graph.shapes import Dim, code, static
-from layerflow.jit import index as ix
 from layerflow.jit.copies import turned
 from layerflow.jit.gemm import GemmNest
 from layerflow.jit.index import Index
 from layerflow.jit.loops import INDENT, block
 from layerflow.jit.prefetching import LARGE, PrefetchingNest
 from layerflow.jit.schedule import Kernel, Schedule
-from layerflow.jit.values import SCRATCH, USE_TILES, Unvectorizable
+from layerflow.jit.values import DENSE, SCRATCH, Unvectorizable
+
+Operand = tuple[str, Index]  # address variable, offset
 
 VECTORS = 8  # of sums in registers: fewer would be added to more often than a register takes it
 BLOCK_BYTES = 24 << 10  # of the operand that is copied: three quarters of a small first-level cache
 MOST_ROWS = 288  # listed at a time: their sums fit the second-level cache
+SAMPLES = 16  # rows, or steps, whose zeros are counted
 LISTED = 3, 4  # three numbers of four: with more than that tiles are as fast
 
 
-class ZeroListsNest(PrefetchingNest):
-    """Statements for both forms of the product: with zeros on the left, and on the right.
+def function(name: str, lines: Sequence[str]) -> str:
+    """The text of a function for the range lo to hi."""
+    return "\n".join(block(f"def {name}(ctx, lo, hi):", list(lines))) + "\n"
 
-    In the code a writer finds `begin` and `end` (the rows listed), `row` (counted from `begin`), `first` (step at which
-    a block begins) and `lists` (where those of the block begin).
+
+class ZeroListsNest(PrefetchingNest):
+    """What both forms of the product share: with zeros on the left, and on the right.
+
+    In its code `row` is a row of the listed operand counted from `begin`, the first one in the lists; `end` is the one
+    behind the last, `first` the step at which a block begins and `lists` the place where its lists do.
     """
 
-    zeros: tuple[str, Index, str]  # the listed operand: address variable, offset, name of the row variable
+    zeros: Operand  # what is listed
+    other: Operand
+    row_name: str  # the variable of the listed operand's rows
 
     def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest):
         super().__init__(plan, kernel, tiles.lanes, tiles.registers)
         self.tiles = tiles
+        self.steps = code(self.depth)
         self.width = VECTORS * self.lanes
         self.run = BLOCK_BYTES // (self.width * self.product.dtype.itemsize) // self.lanes * self.lanes
-        # Elements of working memory: the block, waiting sums, lists.
+        # Elements of working memory: the block, waiting sums, and lists, whose lengths stand behind those of a block.
         self.most = MOST_ROWS // self.lanes * self.lanes
         self.sums_at = self.run * self.width
         self.lists_at = self.sums_at + self.most * self.width
         self.list = 2 * self.run
-        self.steps = self.extent(self.depth)
         self._reserve_lists()
 
     def _reserve_lists(self) -> None:
@@ -54,125 +65,158 @@ class ZeroListsNest(PrefetchingNest):
             sampled = max(static(sampled), -(-lists // self.run) * static(self.depth.factor) * size)
         self.kernel.scratch = (max(fixed, (self.lists_at + blocks * lists) * size), sampled)
 
-    def calls(self, condition: str, span: str) -> list[str]:
-        """Statements of the kernel: lists if the range is large enough, tiles where they were not used."""
-        return [
-            f"set_integer(ctx, {USE_TILES}, 1)",
-            f"if {condition}:",
-            f"{INDENT}{self.kernel.name}_zeros(ctx, {span})",
-            f"if integer(ctx, {USE_TILES}) != 0:",
-            f"{INDENT}{self.kernel.name}_tiles(ctx, {span})",
-        ]
+    def functions(self) -> list[str]:
+        """`_sample`, which tells whether there are few zeros, `_list` and `_zeros`."""
+        named = f"{self.kernel.name}_zeros"
+        zeros = self.source().replace(f"def {self.kernel.name}(", f"def {named}(", 1)
+        texts = (("sample", self._sample()), ("list", self._list()))
+        head = [f"lanes({self.lanes})", f"{self.zeros[0]} = pointer(ctx, {self.zeros[0][1:]}, {self.dtype})"]
+        return [*(function(f"{self.kernel.name}_{name}", [*head, *lines]) for name, lines in texts), zeros]
 
-    def dispatch(self) -> str:
-        """The kernel itself."""
-        raise NotImplementedError(f"{type(self).__name__} must define dispatch().")
-
-    def is_sparse(self) -> str:
-        """The condition that enough numbers of the rows are zero."""
-        return f"listed * {LISTED[1]} <= (end - begin) * {self.steps} * {LISTED[0]}"
-
-    def at(self, operand: tuple[str, Index], **values: str) -> str:
-        """The text of an operand's offset, with texts in place of variables."""
-        offset, parts = operand[1], []
+    def at(self, operand: Operand, **values: str) -> str:
+        """Address variable and offset of an operand, with texts in place of variables."""
+        pointer, offset = operand
+        parts = []
         for name, text in values.items():
             along = self.ranges.coefficient(offset, name)
             if along is None:
                 raise Unvectorizable(str(offset))
             parts.append(f"{text} * {code(along)}")
         rest = Index(tuple(t for t in offset.terms if t[0] not in values), offset.const)
-        return " + ".join([*parts, str(rest)])
+        return f"{pointer}, {' + '.join([*parts, str(rest)])}"
+
+    def _listed_at(self, row: str, step: str) -> str:
+        return self.at(self.zeros, **{self.row_name: row, "k": step})
+
+    def _along_steps(self) -> bool:
+        """Whether the listed rows lie without gaps, or else their steps."""
+        along = self.ranges.coefficient(self.zeros[1], "k") == 1
+        if not along and self.ranges.coefficient(self.zeros[1], self.row_name) != 1:
+            raise Unvectorizable(str(self.zeros[1]))
+        return along
 
     # --- lists ---------------------------------------------------------------
 
-    def open_lists(self) -> list[str]:
-        """Statements that list all blocks of the rows from `begin` to `end`; `listed` counts what is not zero."""
-        self._scratch("packed")
-        self.write(f"places = pointer(ctx, {SCRATCH}, u32)", 0)
-        _, offset, name = self.zeros
-        along_steps = self.ranges.coefficient(offset, "k") == 1
-        if not along_steps and self.ranges.coefficient(offset, name) != 1:
-            raise Unvectorizable(str(offset))
-        inside = [f"stop = minimum(first + {self.run}, {self.steps})", *self.lists_of_block()]
-        inside += self._row_by_row() if along_steps else self._turned_rows()
+    def _sample(self) -> list[str]:
+        """Statements that count what is not zero at some rows or steps."""
+        if self._along_steps():
+            one, span, seen = f"at = lo + (hi - lo) * s // {SAMPLES}", f"range(0, {self.steps}, {self.lanes})", self.steps
+            vector = f"load({self._listed_at('at', 'n')}, {self.steps} - n)"
+        else:
+            one, span, seen = f"at = {self.steps} * s // {SAMPLES}", f"range(lo, hi, {self.lanes})", "(hi - lo)"
+            vector = f"load({self._listed_at('n', 'at')}, hi - n)"
+        count = block(f"for n in {span}:", [f"found = found + count_set({vector} != 0)"])
+        few = f"found * {LISTED[1]} > {seen} * {SAMPLES * LISTED[0]}"
         return [
+            "found = 0",
+            *block(f"for s in range({SAMPLES}):", [one, *count]),
+            f"set_integer(ctx, {DENSE}, 0)",
+            *block(f"if {few}:", [f"set_integer(ctx, {DENSE}, 1)"]),
+        ]
+
+    def _list(self) -> list[str]:
+        """Statements that list all blocks of the rows."""
+        inside = self._row_by_row() if self._along_steps() else self._turned_rows()
+        return [
+            f"packed = pointer(ctx, {SCRATCH}, {self.dtype})",
+            f"places = pointer(ctx, {SCRATCH}, u32)",
+            *self.listed("lo", "hi"),
+            *block(
+                f"for first in range(0, {self.steps}, {self.run}):",
+                [f"stop = minimum(first + {self.run}, {self.steps})", *self.lists_of_block(), *inside],
+            ),
+        ]
+
+    def listed(self, begin: str, end: str) -> list[str]:
+        """Statements that say which rows are in the lists."""
+        return [
+            f"begin = {begin}",
+            f"end = {end}",
             f"pitch = (end - begin + {self.lanes - 1}) // {self.lanes} * {self.lanes}",
-            "listed = 0",
-            *block(f"for first in range(0, {self.steps}, {self.run}):", inside),
         ]
 
     def lists_of_block(self) -> list[str]:
         return [f"lists = {self.lists_at} + first // {self.run} * pitch * {self.list + 1}"]
 
     def _length(self, row: str) -> str:
-        """Where the length of a row's list stands: behind the lists of the block."""
         return f"lists + pitch * {self.list} + {row}"
 
     def _row_by_row(self) -> list[str]:
-        pointer, offset, name = self.zeros
         tail = f", {self.steps} - k" if not isinstance(self.depth, int) or self.depth % self.lanes else ""
-        vector = self.at((pointer, offset), **{name: "(begin + row)", "k": "k"})
-        steps = [f"t = load({pointer}, {vector}{tail})", *self._appended("t", "n")]
+        steps = [f"t = load({self._listed_at('(begin + row)', 'k')}{tail})", *self._appended("t")]
         return block(
             "for row in range(end - begin):",
             [
                 f"at = lists + row * {self.list}",
-                "n = at",
+                "length = 0",
                 *block(f"for k in range(first, stop, {self.lanes}):", steps),
-                f"places[{self._length('row')}] = cast(n - at, u32)",
-                "listed = listed + n - at",
+                f"places[{self._length('row')}] = cast(length, u32)",
             ],
         )
 
     def _turned_rows(self) -> list[str]:
         """Rows that lie along the lanes: square blocks are turned in registers."""
-        (pointer, offset, name), lanes = self.zeros, range(self.lanes)
-        vectors = [f"{pointer}, {self.at((pointer, offset), **{name: '(begin + row)', 'k': f'(k + {u})'})}" for u in lanes]
+        lanes = range(self.lanes)
+        vectors = [self._listed_at("(begin + row)", f"(k + {u})") for u in lanes]
+        inside = f"(k + {self.lanes} <= stop) & (begin + row + {self.lanes} <= end)"
+        append = [
+            f"at = lists + (row + u) * {self.list}",
+            f"length = cast(places[{self._length('row + u')}], i64)",
+            *self._appended(f"load(packed, u * {self.lanes})"),
+            f"places[{self._length('row + u')}] = cast(length, u32)",
+        ]
         steps = [
-            *block(
-                f"if (k + {self.lanes} <= stop) & (begin + row + {self.lanes} <= end):",
-                [f"t{u} = load({vectors[u]})" for u in lanes],
-            ),
+            *block(f"if {inside}:", [f"t{u} = load({vectors[u]})" for u in lanes]),
             *block("else:", [f"t{u} = load({vectors[u]}, where(k + {u} < stop, end - begin - row, 0))" for u in lanes]),
             *turned(self.lanes, "t"),
-            *(line for u in lanes for line in self._appended(f"t{u}", f"n[{u}]")),
+            *(f"store(packed, {u * self.lanes}, t{u})" for u in lanes),
+            *block(f"for u in range({self.lanes}):", append),
         ]
-        lines = [f"at = lists + row * {self.list}", *(f"n[{u}] = at + {u * self.list}" for u in lanes)]
-        lines += block(f"for k in range(first, stop, {self.lanes}):", steps)
-        for u in lanes:
-            lines.append(f"n[{u}] = n[{u}] - at - {u * self.list}")
-            lines.append(f"places[{self._length(f'row + {u}')}] = cast(n[{u}], u32)")
-            lines.append(f"listed = listed + n[{u}]")
-        return block(f"for row in range(0, end - begin, {self.lanes}):", lines)
+        rows = [f"store(places, {self._length('row')}, zeros(u32))"]
+        rows += block(f"for k in range(first, stop, {self.lanes}):", steps)
+        return block(f"for row in range(0, end - begin, {self.lanes}):", rows)
 
-    def _appended(self, vector: str, at: str) -> list[str]:
-        """Statements that put what is not zero of steps k, k + 1, ... behind a list that ends at `at`."""
+    def _appended(self, vector: str) -> list[str]:
+        """Statements that put what is not zero of steps k, k + 1, ... behind the list at `at`."""
         where = f"splat(cast((k - first) * {self.width}, u32)) + iota(u32) * u32({self.width})"
         return [
-            f"keep = {vector} != 0",
-            f"store(packed, {at}, compress({vector}, keep))",
-            f"store(places, {at} + {self.run}, compress({where}, keep))",
-            f"{at} = {at} + count_set(keep)",
+            f"numbers = {vector}",
+            "keep = numbers != 0",
+            "store(packed, at + length, compress(numbers, keep))",
+            f"store(places, at + length + {self.run}, compress({where}, keep))",
+            "length = length + count_set(keep)",
         ]
 
     # --- sums ----------------------------------------------------------------
+
+    def memory(self) -> None:
+        """Writes what the sums' code finds in its head."""
+        self._scratch("packed")
+        self.write(f"places = pointer(ctx, {SCRATCH}, u32)", 0)
 
     def waiting(self, v: int) -> str:
         """Where vector `v` of the sums of `row` waits for the next block."""
         return f"{self.sums_at} + row * {self.width} + {v * self.lanes}"
 
-    def copied(self, vectors: list[str]) -> list[str]:
+    def blocks(self, inside: Sequence[str]) -> list[str]:
+        return block(f"for first in range(0, {self.steps}, {self.run}):", [*self.lists_of_block(), *inside])
+
+    def copied(self, vectors: Sequence[str]) -> list[str]:
         """Statements that copy a block of the other operand; `vectors` are those at step first + k."""
         stores = [f"store(packed, k * {self.width} + {v * self.lanes}, {text})" for v, text in enumerate(vectors)]
         return block(f"for k in range(minimum({self.run}, {self.steps} - first)):", stores)
 
-    def asked(self, places: list[str]) -> list[str]:
-        """Statements at a row that ask for lines of the other operand: those of the row of a block to come."""
-        large = self._bytes(self.product.inputs[0 if self.zeros[0] == self.right[0] else 1]) >= LARGE
-        return block(f"if row < {self.run}:", [f"prefetch({p}, 2)" for p in places]) if large and places else []
+    def asked(self, places: Sequence[str]) -> list[str]:
+        """Statements at a row that ask for a row of a block to come, which lies at these places."""
+        side = self.product.inputs[self.zeros == self.left]
+        asks = [f"prefetch({place}, 2)" for place in places]
+        return block(f"if row < {self.run}:", asks) if asks and self._bytes(side) >= LARGE else []
+
+    def each_row(self, lines: Sequence[str]) -> list[str]:
+        return block("for row in range(end - begin):", list(lines))
 
     def added(self, vectors: int) -> list[str]:
-        """Statements that add what the list of `row` names to its sums, which they load."""
+        """Statements that load the sums of `row` and add what its list names."""
         fold = [
             "a = splat(packed[n])",
             f"b = cast(places[n + {self.run}], i64)",
@@ -188,10 +232,9 @@ class ZeroListsNest(PrefetchingNest):
         """Statements that store the sums of `row` again."""
         return [f"store(packed, {self.waiting(v)}, acc{v}[0])" for v in range(vectors)]
 
-    def ahead(self, offset: Index, at_first: bool) -> Index:
-        """An offset at the step that lies `row` behind the beginning of the next block, or of the first one."""
-        along = self.ranges.coefficient(offset, "k")
-        if along is None:
-            raise Unvectorizable(str(offset))
-        step = ix.var("row") if at_first else Index((("first", 1), ("row", 1)), self.run)
-        return ix.add(Index(tuple(t for t in offset.terms if t[0] != "k"), offset.const), ix.scale(step, along))
+    def add_lines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+
+__all__ = ["INDENT", "MOST_ROWS", "VECTORS", "Operand", "ZeroListsNest", "function"]
