@@ -119,8 +119,8 @@ def _kernel_source(
     group = kernel.group
     dtypes = [op.dtype for op in (*group.members, *kernel.reads)]
     lanes = _lanes_for(dtypes, vector_bytes)
-    if skips and (nest := skipping.form(kernel, lanes)):
-        return skipping.source(plan, kernel, lanes, registers, nest)
+    if skips and (forms := skipping.forms(kernel, lanes)):
+        return skipping.source(plan, kernel, lanes, registers, forms)
     if group.kind in TILES:
         text = TILES[group.kind](plan, kernel, lanes, registers).source()
         return f"{GemmNest(plan, kernel, lanes, registers).pack_source()}\n{text}" if kernel.packed else text

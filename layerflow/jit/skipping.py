@@ -25,6 +25,8 @@ FEWEST_WEIGHTS = 1 << 16  # from which lists pay
 FEWEST_ROWS = 24  # from which copying the right operand pays
 FEWEST_COPIES = 256  # rows from which lists of the right operand do, which every thread makes
 DEPTHS = 128, 4096  # folded steps: fewer make lists too short, more make them too long to keep
+LISTED = 3, 4  # numbers that may not be zero: with more than three of four tiles are as fast
+FIRST_OF_TWO = 1, 2  # the same where the other operand is likely to have as many zeros
 AHEAD = 4  # rows from a row to the one whose weights are asked for
 
 
@@ -46,22 +48,22 @@ def often_zero(op: Op) -> bool:
     return op.name == "relu" or (op.name == "where" and bool(zeros))
 
 
-def form(kernel: Kernel, lanes: int) -> type[LeftZeros | RightZeros] | None:
-    """How a kernel can skip zeros, if it is a product that is large enough and has an operand that may have many."""
+def forms(kernel: Kernel, lanes: int) -> list[type[LeftZeros | RightZeros]]:
+    """How a kernel can skip zeros, if it is a product that is large enough and has an operand that may have many: the
+    form to be tried first comes first."""
     group, product = kernel.group, kernel.group.anchor
     if group.kind != "gemm" or len(group.domain) != 2 or group.parts != 1 or group.added or is_sharded(product):
-        return None
+        return []
     (rows, columns), (left, right) = group.domain, product.inputs
     depth = left.shape[-2 if product.attrs["transpose_a"] else -1]
     if product.dtype.name != "float32" or lanes == 1 or not isinstance(columns, int) or columns < VECTORS * lanes:
-        return None
+        return []
     if not (_makes_weights(rows, depth, columns) or _makes_samples(rows, depth, columns)):
-        return None
+        return []
     if often_zero(left):
-        return LeftZeros
-    if often_zero(right) and isinstance(rows, int):
-        return RightZeros
-    return LeftZeros if _unmoved(left).primitive is INPUT else None
+        return [LeftZeros]
+    data = [LeftZeros] if _unmoved(left).primitive is INPUT else []
+    return [*data, RightZeros] if often_zero(right) and isinstance(rows, int) else data
 
 
 def _makes_weights(rows: Extent, depth: Extent, columns: int) -> bool:
@@ -85,31 +87,29 @@ def _makes_samples(rows: Extent, depth: Extent, columns: int) -> bool:
 class LeftZeros(ZeroListsNest):
     """Rows of the left operand are listed, panels of columns of the right one are copied."""
 
-    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest):
-        super().__init__(plan, kernel, tiles)
+    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest, name: str, share: tuple[int, int]):
+        super().__init__(plan, kernel, tiles, name, share)
         rows = self.group.domain[0]
         self.each = tiles.step if isinstance(rows, int) else static(rows.factor)  # rows of a unit of the range
         self.panels = panels(static(self.group.domain[1]), self.lanes, VECTORS, VECTORS)
         self.zeros, self.other, self.row_name = self.left, self.right, self._row_name()
 
-    def kernel_source(self) -> str:
-        """The range in slabs of rows, each made in one way or the other."""
-        name, rows, units = self.kernel.name, self.group.domain[0], max(1, self.most // self.each)
-        end = f"h * {self.each}" if isinstance(rows, Dim) else f"minimum(h * {self.each}, {rows})"
-        lists = [f"{name}_list(ctx, begin, end)", f"{name}_zeros(ctx, begin, end)"]
+    def choice(self, otherwise: str) -> str:
+        name, rows, units = self.called, self.group.domain[0], max(1, self.most // self.each)
         most = f" & ({self.steps} <= {DEPTHS[1]})" if isinstance(self.depth, Dim) else ""
+
+        def span(first: str, last: str) -> str:
+            end = f"{last} * {self.each}"
+            return f"{first} * {self.each}, {f'minimum({end}, {rows})' if isinstance(rows, int) else end}"
+
         slab = [
-            "g = lo + (hi - lo) * s // slabs",
-            "h = lo + (hi - lo) * (s + 1) // slabs",
-            f"begin = g * {self.each}",
-            f"end = {end}",
-            f"set_integer(ctx, {DENSE}, 1)",
-            *block(f"if (end - begin >= {FEWEST_ROWS}){most}:", [f"{name}_sample(ctx, begin, end)"]),
-            *block(f"if integer(ctx, {DENSE}) == 0:", lists),
-            *block("else:", [f"{name}_tiles(ctx, g, h)"]),
+            f"g = lo + (hi - lo) * s // {(slabs := f'((hi - lo + {units - 1}) // {units})')}",
+            f"h = lo + (hi - lo) * (s + 1) // {slabs}",
+            f"{name}_list(ctx, {span('g', 'h')})",
+            f"{name}_zeros(ctx, {span('g', 'h')})",
         ]
-        slabs = f"slabs = (hi - lo + {units - 1}) // {units}"
-        return function(name, ["lanes(1)", slabs, *block("for s in range(slabs):", slab)])
+        enough = f"((hi - lo) * {self.each} >= {FEWEST_ROWS}){most}"
+        return self.chosen(enough, span("lo", "hi"), block(f"for s in range({slabs}):", slab), otherwise)
 
     def body(self) -> list[str]:
         self.levels.append(Level())
@@ -164,23 +164,16 @@ class RightZeros(ZeroListsNest):
     The sums are those of the transposed product; blocks of them are turned before the epilogue.
     """
 
-    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest):
-        super().__init__(plan, kernel, tiles)
+    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest, name: str, share: tuple[int, int]):
+        super().__init__(plan, kernel, tiles, name, share)
         self.columns = static(self.group.domain[1])
         self.zeros, self.other, self.row_name = self.right, self.left, "j"
 
-    def kernel_source(self) -> str:
-        """The whole range in one way."""
-        name, step = self.kernel.name, self.tiles.step
+    def choice(self, otherwise: str) -> str:
+        step = self.tiles.step
         enough = f"((hi - lo) * {step} >= {FEWEST_COPIES}) & ({self.steps} <= {DEPTHS[1]})"
-        lines = [
-            "lanes(1)",
-            f"set_integer(ctx, {DENSE}, 1)",
-            *block(f"if {enough}:", [f"{name}_sample(ctx, 0, {self.columns})"]),
-            *block(f"if integer(ctx, {DENSE}) == 0:", [f"{name}_zeros(ctx, lo * {step}, hi * {step})"]),
-            *block("else:", [f"{name}_tiles(ctx, lo, hi)"]),
-        ]
-        return function(name, lines)
+        zeros = [f"{self.called}_zeros(ctx, lo * {step}, hi * {step})"]
+        return self.chosen(enough, f"0, {self.columns}", zeros, otherwise)
 
     def body(self) -> list[str]:
         """Slabs of columns, and in each of them panels of rows."""
@@ -192,7 +185,7 @@ class RightZeros(ZeroListsNest):
 
         def slab() -> None:
             self.add_lines(self.listed("begin", f"minimum(begin + {each}, {self.columns})")[1:])
-            self.write(f"{self.kernel.name}_list(ctx, begin, end)")
+            self.write(f"{self.called}_list(ctx, begin, end)")
             self.segment(f"for c in range(lo, bottom, {self.width}):", ("c",), self._panel)
 
         self.segment(f"for begin in range(0, {self.columns}, {each}):", ("begin",), slab)
@@ -202,7 +195,10 @@ class RightZeros(ZeroListsNest):
         """A panel of rows of the left operand: sums block after block, then what is made of them."""
         vectors = range(VECTORS)
         here, behind = (
-            [self.at(self.other, **{self._row_name(): f"(c + {v * self.lanes})", "k": f"(first + {k})"}) for v in vectors]
+            [
+                self.at(self.other, **{self._row_name(): f"(c + {v * self.lanes})", "k": f"(first + {k})"})
+                for v in vectors
+            ]
             for k in ("k", f"{self.run} + row")
         )
         loads = [f"load({here[v]}, bottom - c - {v * self.lanes})" for v in vectors]
@@ -235,13 +231,22 @@ class RightZeros(ZeroListsNest):
         self.segment(f"for row in range(minimum({self.lanes}, bottom - c - g)):", ("i",), row)
 
 
-def source(plan: Schedule, kernel: Kernel, lanes: int, registers: int, nest: type[LeftZeros | RightZeros]) -> str:
-    """The functions of a product that skips zeros: its tiles, those for lists, and the kernel that chooses."""
+def source(
+    plan: Schedule, kernel: Kernel, lanes: int, registers: int, tried: list[type[LeftZeros | RightZeros]]
+) -> str:
+    """The functions of a product that can skip zeros: its tiles, those for lists, and the kernel, which chooses."""
     tiles = GemmNest(plan, kernel, lanes, registers)
-    text = tiles.source()
-    try:
-        lists = nest(plan, kernel, tiles)
-        functions = [*lists.functions(), lists.kernel_source()]
-    except Unvectorizable:
-        return text
-    return "".join([text.replace(f"def {kernel.name}(", f"def {kernel.name}_tiles(", 1), *functions])
+    otherwise = f"{kernel.name}_tiles"
+    texts = [tiles.source().replace(f"def {kernel.name}(", f"def {otherwise}(", 1)]
+    for at, form in reversed(list(enumerate(tried))):
+        name = f"{kernel.name}{'_right' if at else ''}"
+        share = FIRST_OF_TWO if at + 1 < len(tried) else LISTED
+        try:
+            lists = form(plan, kernel, tiles, name, share)
+            texts += [*lists.functions(), lists.choice(otherwise)]
+        except Unvectorizable:
+            continue
+        otherwise = name
+    if otherwise != kernel.name:
+        texts.append(function(kernel.name, ["lanes(1)", f"{otherwise}(ctx, lo, hi)"]))
+    return "".join(texts)

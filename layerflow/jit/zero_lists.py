@@ -14,7 +14,7 @@ from layerflow.graph.shapes import Dim, code, static
 from layerflow.jit.copies import turned
 from layerflow.jit.gemm import GemmNest
 from layerflow.jit.index import Index
-from layerflow.jit.loops import INDENT, block
+from layerflow.jit.loops import block
 from layerflow.jit.prefetching import LARGE, PrefetchingNest
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.values import DENSE, SCRATCH, Unvectorizable
@@ -25,7 +25,6 @@ VECTORS = 8  # of sums in registers: fewer would be added to more often than a r
 BLOCK_BYTES = 24 << 10  # of the operand that is copied: three quarters of a small first-level cache
 MOST_ROWS = 288  # listed at a time: their sums fit the second-level cache
 SAMPLES = 16  # rows, or steps, whose zeros are counted
-LISTED = 3, 4  # three numbers of four: with more than that tiles are as fast
 
 
 def function(name: str, lines: Sequence[str]) -> str:
@@ -44,9 +43,15 @@ class ZeroListsNest(PrefetchingNest):
     other: Operand
     row_name: str  # the variable of the listed operand's rows
 
-    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest):
+    def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest, name: str, share: tuple[int, int]):
+        """
+        Args:
+            tiles: the nest that makes the product without lists.
+            name: of the function that the others belong to.
+            share: numbers that may not be zero, of how many.
+        """
         super().__init__(plan, kernel, tiles.lanes, tiles.registers)
-        self.tiles = tiles
+        self.tiles, self.called, self.share = tiles, name, share
         self.steps = code(self.depth)
         self.width = VECTORS * self.lanes
         self.run = BLOCK_BYTES // (self.width * self.product.dtype.itemsize) // self.lanes * self.lanes
@@ -66,12 +71,33 @@ class ZeroListsNest(PrefetchingNest):
         self.kernel.scratch = (max(fixed, (self.lists_at + blocks * lists) * size), sampled)
 
     def functions(self) -> list[str]:
-        """`_sample`, which tells whether there are few zeros, `_list` and `_zeros`."""
-        named = f"{self.kernel.name}_zeros"
-        zeros = self.source().replace(f"def {self.kernel.name}(", f"def {named}(", 1)
+        """`_sample`, which tells whether there are few zeros, `_list` and `_zeros`, each for a range of rows."""
+        zeros = self.source().replace(f"def {self.kernel.name}(", f"def {self.called}_zeros(", 1)
         texts = (("sample", self._sample()), ("list", self._list()))
         head = [f"lanes({self.lanes})", f"{self.zeros[0]} = pointer(ctx, {self.zeros[0][1:]}, {self.dtype})"]
-        return [*(function(f"{self.kernel.name}_{name}", [*head, *lines]) for name, lines in texts), zeros]
+        return [*(function(f"{self.called}_{name}", [*head, *lines]) for name, lines in texts), zeros]
+
+    def choice(self, otherwise: str) -> str:
+        """The function that makes the range lo to hi by lists or calls another one for it."""
+        raise NotImplementedError(f"{type(self).__name__} must define choice().")
+
+    def chosen(self, enough: str, listed: str, zeros: Sequence[str], otherwise: str) -> str:
+        """The text of that function.
+
+        Args:
+            enough: condition that the range is large enough for lists to pay.
+            listed: first row of the listed operand, and the one behind its last.
+            zeros: statements that make the product by lists.
+            otherwise: name of the other function.
+        """
+        lines = [
+            "lanes(1)",
+            f"set_integer(ctx, {DENSE}, 1)",
+            *block(f"if {enough}:", [f"{self.called}_sample(ctx, {listed})"]),
+            *block(f"if integer(ctx, {DENSE}) == 0:", list(zeros)),
+            *block("else:", [f"{otherwise}(ctx, lo, hi)"]),
+        ]
+        return function(self.called, lines)
 
     def at(self, operand: Operand, **values: str) -> str:
         """Address variable and offset of an operand, with texts in place of variables."""
@@ -100,13 +126,17 @@ class ZeroListsNest(PrefetchingNest):
     def _sample(self) -> list[str]:
         """Statements that count what is not zero at some rows or steps."""
         if self._along_steps():
-            one, span, seen = f"at = lo + (hi - lo) * s // {SAMPLES}", f"range(0, {self.steps}, {self.lanes})", self.steps
+            one, span, seen = (
+                f"at = lo + (hi - lo) * s // {SAMPLES}",
+                f"range(0, {self.steps}, {self.lanes})",
+                self.steps,
+            )
             vector = f"load({self._listed_at('at', 'n')}, {self.steps} - n)"
         else:
             one, span, seen = f"at = {self.steps} * s // {SAMPLES}", f"range(lo, hi, {self.lanes})", "(hi - lo)"
             vector = f"load({self._listed_at('n', 'at')}, hi - n)"
         count = block(f"for n in {span}:", [f"found = found + count_set({vector} != 0)"])
-        few = f"found * {LISTED[1]} > {seen} * {SAMPLES * LISTED[0]}"
+        few = f"found * {self.share[1]} > {seen} * {SAMPLES * self.share[0]}"
         return [
             "found = 0",
             *block(f"for s in range({SAMPLES}):", [one, *count]),
@@ -235,6 +265,3 @@ class ZeroListsNest(PrefetchingNest):
     def add_lines(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.write(line)
-
-
-__all__ = ["INDENT", "MOST_ROWS", "VECTORS", "Operand", "ZeroListsNest", "function"]
