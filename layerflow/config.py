@@ -10,6 +10,7 @@
 | `num_threads()` | LAYERFLOW_NUM_THREADS | None: as many as the process may use |
 | `winograd()` | LAYERFLOW_WINOGRAD | "auto": 3x3 convolutions by Winograd's algorithm where that pays; True, False |
 | `fused_attention()` | LAYERFLOW_FUSED_ATTENTION | "auto": large attention scores are not stored; True, False |
+| `skip_zeros()` | LAYERFLOW_SKIP_ZEROS | 0: multiply by zeros too, so that nan and inf behind them show |
 | `check_numerics()` | LAYERFLOW_CHECK_NUMERICS | 1: the first NaN or infinity is an error that names layer and op |
 | `debug()` | LAYERFLOW_DEBUG | 1: verify every stage of the compiler |
 """
@@ -54,6 +55,7 @@ _settings: dict[str, Any] = {
     "num_threads": _number("LAYERFLOW_NUM_THREADS", None, int),
     "winograd": _flag("LAYERFLOW_WINOGRAD", True) and "auto",
     "fused_attention": _mode("LAYERFLOW_FUSED_ATTENTION"),
+    "skip_zeros": _flag("LAYERFLOW_SKIP_ZEROS", True),
     "check_numerics": _flag("LAYERFLOW_CHECK_NUMERICS", False),
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
@@ -147,6 +149,16 @@ def set_fused_attention(mode: bool | str) -> None:
     if mode not in (True, False, "auto"):
         raise ValueError(f'fused_attention must be True, False or "auto", got {mode!r}.')
     _settings["fused_attention"] = mode
+
+
+def skip_zeros() -> bool:
+    """Whether large products may leave out what is multiplied by zero: 0 * inf and 0 * nan, else nan, are 0 then."""
+    return _settings["skip_zeros"]
+
+
+def set_skip_zeros(on: bool) -> None:
+    """Sets it for what is compiled from now on."""
+    _settings["skip_zeros"] = bool(on)
 
 
 def check_numerics() -> bool:

@@ -1,12 +1,14 @@
 """Skipping zeros: products of which an operand comes out of a relu or the gradient of one, or is data.
 
 About half of what a relu makes is zero, and data often are: what is multiplied by zero need not be multiplied (see
-`zero_lists`; Gong et al. 2020, SparseTrain, do this for convolutions).  Only nan and inf in the other operand do not show
-behind a zero.  How many zeros there are is known at run time: where they are few, or the range is, tiles do the work.
+`zero_lists`; Gong et al. 2020, SparseTrain, do this for convolutions).  Only nan and inf in the other operand do not
+show behind a zero.  How many zeros there are is known at run time: where they are few, or the range is, tiles do the
+work.
 """
 
 from __future__ import annotations
 
+from layerflow import config
 from layerflow.graph.shapes import Dim, Extent, is_batch, static
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op
 from layerflow.jit import index as ix
@@ -18,7 +20,7 @@ from layerflow.jit.index import Index
 from layerflow.jit.loops import block
 from layerflow.jit.schedule import Kernel, Schedule
 from layerflow.jit.tiles import Panel, panels
-from layerflow.jit.values import DENSE, Chunk, Level, Unvectorizable
+from layerflow.jit.values import Chunk, Level, Unvectorizable
 from layerflow.jit.zero_lists import MOST_ROWS, VECTORS, ZeroListsNest, function
 
 FEWEST_WEIGHTS = 1 << 16  # from which lists pay
@@ -58,19 +60,20 @@ def forms(kernel: Kernel, lanes: int) -> list[type[LeftZeros | RightZeros]]:
     depth = left.shape[-2 if product.attrs["transpose_a"] else -1]
     if product.dtype.name != "float32" or lanes == 1 or not isinstance(columns, int) or columns < VECTORS * lanes:
         return []
-    if not (_makes_weights(rows, depth, columns) or _makes_samples(rows, depth, columns)):
+    if not config.skip_zeros() or not (_makes_weights(rows, depth, columns) or _makes_samples(rows, depth, columns)):
         return []
     if often_zero(left):
         return [LeftZeros]
     data = [LeftZeros] if _unmoved(left).primitive is INPUT else []
-    return [*data, RightZeros] if often_zero(right) and isinstance(rows, int) else data
+    enough = isinstance(rows, int) and rows >= FEWEST_COPIES
+    return [*data, RightZeros] if enough and often_zero(right) else data
 
 
 def _makes_weights(rows: Extent, depth: Extent, columns: int) -> bool:
     """Whether a product sums over samples, and there is enough of it."""
     if not isinstance(rows, int) or not is_batch(depth):
         return False
-    return isinstance(depth.factor, int) and rows >= MOST_ROWS and rows * columns >= FEWEST_WEIGHTS
+    return isinstance(depth.factor, int) and rows >= DEPTHS[0] and rows * columns >= FEWEST_WEIGHTS
 
 
 def _makes_samples(rows: Extent, depth: Extent, columns: int) -> bool:
@@ -102,8 +105,9 @@ class LeftZeros(ZeroListsNest):
             end = f"{last} * {self.each}"
             return f"{first} * {self.each}, {f'minimum({end}, {rows})' if isinstance(rows, int) else end}"
 
+        slabs = f"((hi - lo + {units - 1}) // {units})"
         slab = [
-            f"g = lo + (hi - lo) * s // {(slabs := f'((hi - lo + {units - 1}) // {units})')}",
+            f"g = lo + (hi - lo) * s // {slabs}",
             f"h = lo + (hi - lo) * (s + 1) // {slabs}",
             f"{name}_list(ctx, {span('g', 'h')})",
             f"{name}_zeros(ctx, {span('g', 'h')})",

@@ -61,6 +61,22 @@ def test_every_target_gives_the_same(name):
     np.testing.assert_array_equal(got, np.where(a < b, np.sqrt(np.abs(a)), b * F(2) + F(1)))
 
 
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_compress_moves_the_lanes_with_a_flag_to_the_front(name):
+    on = target.named(name)
+    lanes = on.vector_bytes // 4
+    source = f"def k(ctx, lo, hi):\n lanes({lanes})\n p = pointer(ctx, 0, f32)\n q = pointer(ctx, 1, f32)\n"
+    source += " r = pointer(ctx, 2, i64)\n n = 0\n"
+    source += f" for i in range(lo, hi, {lanes}):\n  v = load(p, i, hi - i)\n  keep = v != 0\n"
+    source += "  store(q, n, compress(v, keep))\n  n = n + count_set(keep)\n r[0] = n\n"
+    x = np.where(np.random.default_rng(0).random(103) < 0.5, 0, floats(103)).astype(F)
+    x[5:7] = np.nan, -0.0
+    found, count = np.zeros(120, F), np.zeros(1, np.int64)
+    Compiled(source, on)("k", x, found, count, hi=103)
+    assert count[0] == np.count_nonzero(x)
+    np.testing.assert_array_equal(found[: count[0]], x[x != 0])
+
+
 def test_nan_passes_maximum_and_minimum():
     a, b = np.array([np.nan, 1, np.nan, 2], F), np.array([1, np.nan, np.nan, 3], F)
     np.testing.assert_array_equal(apply("maximum(v0, v1)", a, b), np.maximum(a, b))

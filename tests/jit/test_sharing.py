@@ -9,7 +9,10 @@ import numpy as np
 import layerflow as lf
 from layerflow.inspect import dump
 from layerflow.jit.sharing import carried_out_by, share
+from layerflow.jit.values import FIRST_SLOT
 from tests.agreement import assert_interpreter_agrees
+
+A, B, C = FIRST_SLOT, FIRST_SLOT + 1, FIRST_SLOT + 11  # slots of arrays
 
 KERNEL = '''def {name}(ctx, lo, hi):
     """{layer}: add"""
@@ -28,15 +31,15 @@ def kernel(name: str, a: int, b: int, offset: int = 0) -> str:
 
 
 def test_alike_kernels_share_a_function():
-    found = share([kernel("k0_one_map", 20, 21), kernel("k1_two_map", 31, 20), kernel("k2_other_map", 20, 21, 16)])
+    found = share([kernel("k0_one_map", A, B), kernel("k1_two_map", C, A), kernel("k2_other_map", A, B, 16)])
     assert [text.partition("(")[0] for text in found] == [
         "def shared0_map",
         "def k0_one_map",
         "def k1_two_map",
         "def k2_other_map",
     ]
-    assert "shared0_map(ctx, lo, hi, 20, 21)" in found[1]
-    assert "shared0_map(ctx, lo, hi, 31, 20)" in found[2]
+    assert f"shared0_map(ctx, lo, hi, {A}, {B})" in found[1]
+    assert f"shared0_map(ctx, lo, hi, {C}, {A})" in found[2]
     assert "two" in found[2]  # the layer stays readable
     assert "pointer(ctx, 17, f32)" in found[0]  # not an array of the plan
     assert "shared" not in found[3]
@@ -45,7 +48,7 @@ def test_alike_kernels_share_a_function():
 
 
 def test_an_array_used_twice_is_not_like_two_arrays():
-    found = share([kernel("k0_a_map", 20, 20), kernel("k1_b_map", 20, 21)])
+    found = share([kernel("k0_a_map", A, A), kernel("k1_b_map", A, B)])
     assert not any("shared" in text for text in found)
 
 
