@@ -110,7 +110,7 @@ def run(
 
 def shared(graph: Graph) -> Executable:
     """The program of a graph without a batch; graphs of one structure have one program."""
-    key = f"{graph.signature} {config.winograd()} {config.skip_zeros()}"
+    key = f"{graph.signature} {config.winograd()}"
     with _lock:
         program = _programs.get(key)
         if program is None:

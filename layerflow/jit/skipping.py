@@ -9,9 +9,10 @@ work.
 from __future__ import annotations
 
 from layerflow import config
-from layerflow.graph.shapes import Dim, Extent, is_batch, static
+from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op
 from layerflow.jit import index as ix
+from layerflow.jit.access import batch_of
 from layerflow.jit.contraction import is_sharded
 from layerflow.jit.copies import turned
 from layerflow.jit.epilogues import Epilogue, begun
@@ -26,7 +27,8 @@ from layerflow.jit.zero_lists import MOST_ROWS, VECTORS, ZeroListsNest, function
 FEWEST_WEIGHTS = 1 << 16  # from which lists pay
 FEWEST_ROWS = 24  # from which copying the right operand pays
 FEWEST_COPIES = 256  # rows from which lists of the right operand do, which every thread makes
-DEPTHS = 128, 4096  # folded steps: fewer make lists too short, more make them too long to keep
+FEWEST_WEIGHTS_DOWN = 128  # weights of a column: fewer make lists too short, or too few of them
+MOST_STEPS = 4096  # folded: more make lists too long to keep
 LISTED = 3, 4  # numbers that may not be zero: with more than three of four tiles are as fast
 FIRST_OF_TWO = 1, 2  # the same where the other operand is likely to have as many zeros
 AHEAD = 4  # rows from a row to the one whose weights are asked for
@@ -60,28 +62,35 @@ def forms(kernel: Kernel, lanes: int) -> list[type[LeftZeros | RightZeros]]:
     depth = left.shape[-2 if product.attrs["transpose_a"] else -1]
     if product.dtype.name != "float32" or lanes == 1 or not isinstance(columns, int) or columns < VECTORS * lanes:
         return []
-    if not config.skip_zeros() or not (_makes_weights(rows, depth, columns) or _makes_samples(rows, depth, columns)):
+    wanted = config.skip_zeros() and not config.check_numerics()
+    if not wanted or not (_makes_weights(rows, depth, columns) or _makes_samples(rows, depth, columns)):
         return []
     if often_zero(left):
         return [LeftZeros]
-    data = [LeftZeros] if _unmoved(left).primitive is INPUT else []
-    enough = isinstance(rows, int) and rows >= FEWEST_COPIES
-    return [*data, RightZeros] if enough and often_zero(right) else data
+    found: list[type[LeftZeros | RightZeros]] = [LeftZeros] if _unmoved(left).primitive is INPUT else []
+    if isinstance(rows, int) and rows >= FEWEST_COPIES and often_zero(right):
+        found.append(RightZeros)
+    return found
 
 
 def _makes_weights(rows: Extent, depth: Extent, columns: int) -> bool:
     """Whether a product sums over samples, and there is enough of it."""
-    if not isinstance(rows, int) or not is_batch(depth):
-        return False
-    return isinstance(depth.factor, int) and rows >= DEPTHS[0] and rows * columns >= FEWEST_WEIGHTS
+    large = isinstance(rows, int) and rows >= FEWEST_WEIGHTS_DOWN and rows * columns >= FEWEST_WEIGHTS
+    return large and _rows_a_sample(depth) is not None
 
 
 def _makes_samples(rows: Extent, depth: Extent, columns: int) -> bool:
     """Whether a product is made for each sample, and there is enough of it."""
-    if not isinstance(depth, int) or not is_batch(rows):
+    each = _rows_a_sample(rows)
+    if not isinstance(depth, int) or each is None or each > MOST_ROWS:
         return False
-    few = isinstance(rows.factor, int) and rows.factor <= MOST_ROWS
-    return few and DEPTHS[0] <= depth <= DEPTHS[1] and depth * columns >= FEWEST_WEIGHTS
+    return FEWEST_WEIGHTS_DOWN <= depth <= MOST_STEPS and depth * columns >= FEWEST_WEIGHTS
+
+
+def _rows_a_sample(extent: Extent) -> int | None:
+    """How many rows of this extent are of one sample, if they are of samples and that is known."""
+    batch = batch_of((extent,))
+    return batch.factor if batch and isinstance(batch.factor, int) else None
 
 
 # --- the two forms ---------------------------------------------------------------------
@@ -99,7 +108,7 @@ class LeftZeros(ZeroListsNest):
 
     def choice(self, otherwise: str) -> str:
         name, rows, units = self.called, self.group.domain[0], max(1, self.most // self.each)
-        most = f" & ({self.steps} <= {DEPTHS[1]})" if isinstance(self.depth, Dim) else ""
+        most = f" & ({self.steps} <= {MOST_STEPS})" if isinstance(self.depth, Dim) else ""
 
         def span(first: str, last: str) -> str:
             end = f"{last} * {self.each}"
@@ -175,7 +184,7 @@ class RightZeros(ZeroListsNest):
 
     def choice(self, otherwise: str) -> str:
         step = self.tiles.step
-        enough = f"((hi - lo) * {step} >= {FEWEST_COPIES}) & ({self.steps} <= {DEPTHS[1]})"
+        enough = f"((hi - lo) * {step} >= {FEWEST_COPIES}) & ({self.steps} <= {MOST_STEPS})"
         zeros = [f"{self.called}_zeros(ctx, lo * {step}, hi * {step})"]
         return self.chosen(enough, f"0, {self.columns}", zeros, otherwise)
 
