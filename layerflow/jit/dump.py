@@ -6,7 +6,7 @@ import re
 
 from layerflow.errors import CompileError
 from layerflow.graph.ir import Graph
-from layerflow.jit import library, memory, native, pipeline, schedule, sharing, target, winograd_pass
+from layerflow.jit import library, memory, native, pipeline, schedule, sharing, skipping, target, winograd_pass
 from layerflow.jit.cpus import get_num_threads
 from layerflow.jit.groups import Group
 
@@ -24,7 +24,7 @@ def stage_text(graph: Graph, stage: str, kernel: str | None = None, rows: int = 
         case "fused":
             return _groups_text(stages.groups)
         case "schedule":
-            return schedule.describe(stages.plan, winograd_pass.explain)
+            return schedule.describe(stages.plan, winograd_pass.explain, skipping.remark)
         case "memory":
             return memory.describe(stages.plan, rows, get_num_threads())
     module = stages.module

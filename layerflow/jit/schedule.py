@@ -302,16 +302,19 @@ def _loop_reads(member: Op, group: Group, ranges: Ranges) -> list[tuple[Op, tupl
     return found
 
 
-def describe(plan: Schedule, explain: Callable[[Op], str] = lambda op: "") -> str:
+def describe(
+    plan: Schedule, explain: Callable[[Op], str] = lambda op: "", remark: Callable[[Kernel], str] = lambda kernel: ""
+) -> str:
     """Text of the stage: phases, kernels with their parallel range, what they read and write.
 
-    `explain` says of an operation why it runs as it does.
+    `explain` says of an operation, and `remark` of a kernel, why it runs as it does.
     """
     lines = []
     for at, phase in enumerate(plan.phases):
         lines.append(f"phase {at}")
         for kernel in phase:
-            lines += _described(plan, kernel, explain)
+            head, *rest = _described(plan, kernel, explain)
+            lines += [head, *([f"    {text}"] if (text := remark(kernel)) else []), *rest]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from layerflow import config
 from layerflow.graph.shapes import Dim, Extent, static
 from layerflow.graph.symbolic import INPUT, LITERAL, Kind, Op
 from layerflow.jit import index as ix
+from layerflow.jit import target
 from layerflow.jit.access import batch_of
 from layerflow.jit.contraction import is_sharded
 from layerflow.jit.copies import turned
@@ -73,6 +74,12 @@ def forms(kernel: Kernel, lanes: int) -> list[type[LeftZeros | RightZeros]]:
     return found
 
 
+def remark(kernel: Kernel) -> str:
+    """What the stage `schedule` says of such a kernel."""
+    sides = [form.side for form in forms(kernel, target.host().vector_bytes // kernel.group.anchor.dtype.itemsize)]
+    return f"skips zeros on the {', or else on the '.join(sides)}, if there are enough" if sides else ""
+
+
 def _makes_weights(rows: Extent, depth: Extent, columns: int) -> bool:
     """Whether a product sums over samples, and there is enough of it."""
     large = isinstance(rows, int) and rows >= FEWEST_WEIGHTS_DOWN and rows * columns >= FEWEST_WEIGHTS
@@ -98,6 +105,8 @@ def _rows_a_sample(extent: Extent) -> int | None:
 
 class LeftZeros(ZeroListsNest):
     """Rows of the left operand are listed, panels of columns of the right one are copied."""
+
+    side = "left"
 
     def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest, name: str, share: tuple[int, int]):
         super().__init__(plan, kernel, tiles, name, share)
@@ -176,6 +185,8 @@ class RightZeros(ZeroListsNest):
 
     The sums are those of the transposed product; blocks of them are turned before the epilogue.
     """
+
+    side = "right"
 
     def __init__(self, plan: Schedule, kernel: Kernel, tiles: GemmNest, name: str, share: tuple[int, int]):
         super().__init__(plan, kernel, tiles, name, share)

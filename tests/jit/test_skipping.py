@@ -169,6 +169,12 @@ def test_forms():
     assert functions(plain) == set()
 
 
+def test_the_schedule_says_so():
+    text = dump(compiled(plain), "schedule", mode="train")
+    assert text.count("skips zeros on the left, if there are enough") == 4
+    assert text.count("skips zeros on the left, or else on the right, if there are enough") == 1
+
+
 def test_what_is_often_zero():
     with tracing():
         x = ops.placeholder((None, 6), np.float32, "x")
