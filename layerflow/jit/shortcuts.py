@@ -16,7 +16,7 @@ import numpy as np
 
 from layerflow.config import changes
 from layerflow.graph.tensor import Tensor
-from layerflow.jit.repeated import FIELDS
+from layerflow.jit.repeated import FIELDS, Likeness
 
 if TYPE_CHECKING:
     from layerflow.jit.repeated import Direct
@@ -38,9 +38,6 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
         A function (x, y) -> what the step gives, a float or a list of floats; it does nothing and returns None if an
         array is of another type, shape or layout or anything else has changed.
     """
-    x_kind, x_dtype, x_shape = type(x), x.dtype, x.shape
-    y_kind, y_dtype, y_shape = type(y), y.dtype, y.shape
-    then = changes[0]
     results = direct.results
     alone = results[0].item if len(results) == 1 else None
 
@@ -48,81 +45,88 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
         advance()
         return alone() if alone is not None else [result.item() for result in results]
 
-    run = _runner(direct, scalars, direct.input_words, numbers)
-
-    def call(x: Any, y: Any) -> Any:
-        if (
-            type(x) is not x_kind
-            or type(y) is not y_kind
-            or x.dtype is not x_dtype
-            or y.dtype is not y_dtype
-            or x.shape != x_shape
-            or y.shape != y_shape
-            or not x.flags.c_contiguous
-            or not y.flags.c_contiguous
-            or changes[0] != then
-        ):
-            return None
-        return run(x, y)
-
-    return call
+    return _runner(direct, scalars, (x, y), direct.input_words, numbers)
 
 
 def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
     """As `training`: a function x -> the only output, a tensor [rows, ...] of its own at each call, or None."""
-    kind, dtype, shape, then = type(x), x.dtype, x.shape, changes[0]
-    new, out_shape, out_dtype = np.ndarray.__new__, direct.results[0].shape, direct.results[0].dtype
-    run = _runner(direct, scalars, [*direct.input_words, *direct.output_words], lambda: True)
+    out, new = direct.results[0], np.ndarray.__new__
+    out_shape, out_dtype = out.shape, out.dtype
+    like = new(Tensor, out_shape, out_dtype)
+    run = _runner(direct, scalars, (x, like), [*direct.input_words, *direct.output_words], lambda: True)
 
     def call(x: Any) -> Any:
-        if (
-            type(x) is not kind
-            or x.dtype is not dtype
-            or x.shape != shape
-            or not x.flags.c_contiguous
-            or changes[0] != then
-        ):
-            return None
         result = new(Tensor, out_shape, out_dtype)
         return result if run(x, result) else None
 
     return call
 
 
-def _runner(direct: Direct, scalars: Scalars, places: Sequence[tuple[int, ...]], found: Callable[[], Any]) -> Any:
+def _runner(
+    direct: Direct,
+    scalars: Scalars,
+    arrays: Sequence[np.ndarray],
+    places: Sequence[tuple[int, ...]],
+    found: Callable[[], Any],
+) -> Any:
     """A function that runs the step with two arrays.
 
     Args:
         direct: the call to be made again.
         scalars: what the step reads besides.
+        arrays: what the arrays must be like.
         places: for each array the words of the table for its address, one of each thread's.
         found: gives the result.
 
     Returns:
-        A function of the arrays: the result, or None if the table has been set for another call meanwhile.
+        A function of the arrays: the result, or None if they are not alike, or settings, or the table, have been set
+        for another call meanwhile.
     """
-    program, lock, installed, go = direct.program, direct.program.lock, direct.installed, _go(direct, places)
-    fill, given = direct.set_scalars, scalars if direct.counter_words or direct.floats else dict
+    program, lock, installed, go = direct.program, direct.program.lock, direct.installed, _go(direct, arrays, places)
+    fill, given = _filler(direct), scalars if direct.counter_words or direct.floats else dict
+    then = changes[0]
 
-    def run(a: np.ndarray, b: np.ndarray) -> Any:
+    def run(a: Any, b: Any) -> Any:
         with lock:
-            if program.current is not direct or direct.installed != installed:
+            if changes[0] != then or program.current is not direct or direct.installed != installed:
                 return None
             fill(given())
-            go(a, b)
-            return found()
+            return found() if go(a, b) else None
 
     return run
 
 
-def _go(direct: Direct, places: Sequence[tuple[int, ...]]) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Hands over the arrays' addresses and runs the kernels: in one native call where that is possible."""
-    if direct.team == 1 and FIELDS:
-        table_and_slots = (ctypes.c_int64 * 3)(direct.address, places[0][0], places[1][0])
-        return functools.partial(direct.program.again, table_and_slots)
+def _filler(direct: Direct) -> Callable[[Mapping[str, float]], None]:
+    """Hands over what a step reads besides arrays; often that is the learning rate alone."""
+    if direct.counter_words or len(direct.floats) != 1:
+        return direct.set_scalars
+    ((name, view),) = direct.floats
 
-    def go(*arrays: np.ndarray) -> None:
-        direct.set_addresses(arrays, places)
+    def fill(scalars: Mapping[str, float]) -> None:
+        view[0] = scalars[name]
+
+    return fill
+
+
+def _go(direct: Direct, arrays: Sequence[np.ndarray], places: Sequence[tuple[int, ...]]) -> Callable[[Any, Any], Any]:
+    """Looks at two arrays, hands over their addresses and runs the kernels: in one native call where that is possible.
+
+    The function tells whether they are alike, and so whether it has run anything.
+    """
+    likes = [Likeness(array) for array in arrays]
+    if direct.team == 1 and FIELDS:
+        words = [direct.address]
+        for like, place in zip(likes, places, strict=True):
+            words += [place[0], *like.words]
+        native = functools.partial(direct.program.again, (ctypes.c_int64 * len(words))(*words))
+        native.__dict__["likes"] = likes  # what the words point to lives as long as they do
+        return native
+
+    def go(*given: Any) -> bool:
+        if not all(like(array) for like, array in zip(likes, given, strict=True)):
+            return False
+        direct.set_addresses(given, places)
         direct.program.entry.run(direct.address, direct.team)
+        return True
 
     return go

@@ -236,6 +236,35 @@ def test_predictions_see_new_weights():
     assert not np.any(model.predict(X))
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        X.tolist(),
+        None,
+        7,
+        X.astype(np.float64),
+        X[:-1],
+        X.reshape(16, 3, 2),
+        X.reshape(-1),
+        X[:, ::-1],
+        np.asfortranarray(X),
+        X.view(np.int32),
+        X.view(np.recarray),
+    ],
+    ids=lambda x: f"{type(x).__name__} {getattr(x, 'shape', '')} {getattr(x, 'dtype', '')}",
+)
+@pytest.mark.parametrize("fields", [True, False])
+def test_the_short_way_is_for_arrays_just_like_the_last_ones(other, fields, monkeypatch):
+    """Whether native code or Python looks at them; nothing runs with others."""
+    monkeypatch.setattr(shortcuts, "FIELDS", fields and shortcuts.FIELDS)
+    model = warm()
+    before = weights(model)
+    assert model._train_again(other, Y) is None
+    assert model._train_again(X, other) is None
+    assert all(np.array_equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    assert model._train_again(X.copy(), Y.copy()) is not None
+
+
 def test_without_the_layout_of_array_objects(monkeypatch):
     """Where native code cannot read addresses from the objects, Python does."""
     one, other = both_warm()
