@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -60,8 +61,8 @@ _settings: dict[str, Any] = {
     "debug": _flag("LAYERFLOW_DEBUG", False),
 }
 # Grows with every change, here or of a layer, weight or optimizer, after which a compiled step that is called again
-# must look at more than its arrays.
-changes = [0]
+# must look at more than its arrays.  Native code reads it too.
+changes = ctypes.c_int64()
 if _settings["floatx"] not in _FLOATS:
     raise ValueError(f"LAYERFLOW_FLOATX={_settings['floatx']!r}: expected one of {', '.join(_FLOATS)}.")
 
@@ -94,7 +95,7 @@ def jit() -> bool:
 
 def set_jit(on: bool) -> None:
     _settings["jit"] = bool(on)
-    changes[0] += 1
+    changes.value += 1
 
 
 def cache() -> bool:
@@ -124,7 +125,7 @@ def set_num_threads(count: int | None) -> None:
     if count is not None and int(count) < 1:
         raise ValueError(f"num_threads must be at least 1, got {count}.")
     _settings["num_threads"] = None if count is None else int(count)
-    changes[0] += 1
+    changes.value += 1
 
 
 def winograd() -> bool | str:
@@ -170,7 +171,7 @@ def set_check_numerics(on: bool) -> None:
     if bool(on) != _settings["check_numerics"]:
         _settings["check_numerics"] = bool(on)
         _revision[0] += 1
-        changes[0] += 1
+        changes.value += 1
 
 
 _revision = [0]

@@ -29,7 +29,7 @@ def revision() -> int:
 def changed() -> None:
     """Says that something else has changed that compiled steps contain, such as a setting of an optimizer."""
     _changes[0] += 1
-    config.changes[0] += 1
+    config.changes.value += 1
 
 
 def storage(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -11,8 +11,9 @@ from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import static
 from layerflow.graph.symbolic import Op
 from layerflow.jit import pipeline
+from layerflow.jit.array_objects import address_of
 from layerflow.jit.executable import Executable, leaves_of
-from layerflow.jit.repeated import Repeated, address_of
+from layerflow.jit.repeated import Repeated
 from layerflow.jit.values import BATCH, COUNT, GATHER, ORDER, START, TOTAL
 
 

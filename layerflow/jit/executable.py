@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from layerflow.graph.ir import Graph
 from layerflow.graph.shapes import Dim, static, valued
 from layerflow.graph.symbolic import CONSTANT, PARAMETER, Op
-from layerflow.jit import memory, threads
+from layerflow.jit import again, memory, threads
 from layerflow.jit.cpus import get_num_threads
 from layerflow.jit.emit import Module
-from layerflow.jit.repeated import AGAIN, Direct
+from layerflow.jit.repeated import Direct
 from layerflow.jit.runtime import BARRIER_SLOT
 from layerflow.jit.values import (
     BATCH,
@@ -45,8 +46,8 @@ class Executable:
         self.plan = module.plan
         self.library = library
         self.entry = threads.Entry(library.function("lf_step"))
-        self.again = AGAIN(library.function("lf_again"))
-        self.lock = threading.RLock()
+        self.lock = Turns()
+        self.settings = ctypes.c_int64()  # grows whenever the table gets other settings
         self.rows = -1
         self.threads = 0
         self.arena = np.zeros(0, np.uint8)
@@ -78,6 +79,11 @@ class Executable:
             if buffer.role == "scalar" and buffer.op.attrs["name"] not in COUNTERS:
                 self.scalar_names.append((buffer.op.attrs["name"], len(self.scalar_names), buffer.op.dtype))
         self._scalar_views = {name: self.scalars[at : at + 1].view(dtype)[:1] for name, at, dtype in self.scalar_names}
+
+    @property
+    def weights_bytes(self) -> int:
+        """Memory of the variables that the program reads or writes."""
+        return sum(op.payload._storage.nbytes for op in self.leaves if op.primitive is PARAMETER)
 
     def extents_of(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """What the symbols besides the batch stand for with these arguments."""
@@ -155,12 +161,29 @@ class Executable:
 
     # --- running -------------------------------------------------------------
 
-    current: Any = None  # the repeated call (Direct, Bound) whose settings the table holds
+    _current: Any = None
+
+    @property
+    def current(self) -> Any:
+        """The repeated call (Direct, Bound) whose settings the table holds."""
+        return self._current
+
+    @current.setter
+    def current(self, call: Any) -> None:
+        self._current = call
+        self.settings.value += 1
 
     def direct(self, arrays: Sequence[np.ndarray]) -> Direct | None:
         """A short way to run single batches of arrays like these; None if they must be gathered first."""
         fits = all(self._is_direct(b, a) for b, a in zip(self.inputs, arrays, strict=True))
         return Direct(self, arrays) if fits else None
+
+    def builtin(self, table: int, arrays: Any, changes: ctypes.c_int64, *rest: Any) -> Any:
+        """A step with this table as a built-in function: see `again.function`.
+
+        It does nothing either while another thread has the lock, or once the table has other settings.
+        """
+        return again.function(self.entry.address, table, arrays, (changes, self.settings, self.lock.busy), *rest)
 
     def run(
         self,
@@ -289,6 +312,22 @@ class Executable:
             self._advance(op, array.ctypes.data, stride)
             results.append(array)
         return results
+
+
+class Turns:
+    """A lock for one Python thread at a time; `busy` tells native code, which cannot take it, whether anyone has it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.busy = ctypes.c_int64()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.busy.value += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.busy.value -= 1
+        self._lock.release()
 
 
 def leaves_of(graph: Graph) -> list[Op]:

@@ -16,7 +16,7 @@ import llvmlite
 
 from layerflow import config
 from layerflow.errors import CompileError
-from layerflow.jit import cache, counts, entries, garbage, language, native, runtime, target
+from layerflow.jit import again_text, cache, counts, entries, garbage, language, native, runtime, target
 
 # What turns source into code.
 CODE = ("language*.py", "libm.py", "winograd_transforms.py", "native.py", "runtime.py", "entries.py", "target.py")
@@ -64,6 +64,6 @@ def build(source: str) -> native.Library:
 
 @functools.cache
 def runtime_code() -> native.Library:
-    """The thread pool's native side."""
-    text = runtime.pool_text(platform.machine().lower())
-    return _cached(cache.key_of(_versions(), target.host().key, text), lambda: [text])[0]
+    """The native side of the thread pool, and of `again`."""
+    texts = [runtime.pool_text(platform.machine().lower()), again_text.again_text()]
+    return _cached(cache.key_of(_versions(), target.host().key, *texts), lambda: texts)[0]

@@ -1,30 +1,43 @@
-"""Shortcuts: a compiled step called again with arrays just like the last ones, in one Python function.
+"""Shortcuts: a compiled step called again with arrays just like the last ones.
 
 A step of a small model runs some tens of microseconds, and then little of Python is left in the processor's caches:
 each function called and each object looked at costs several times what it does in a loop of its own.  So what was
-found out at the last call is kept in local variables, and one comparison of `config.changes` stands for all else.
+found out at the last call is kept, one comparison of `config.changes` stands for all else, and where possible native
+code does the rest (`again`).
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from layerflow.config import changes
 from layerflow.graph.tensor import Tensor
-from layerflow.jit.repeated import FIELDS, Likeness
+from layerflow.jit.again_text import COPY, NARROW, NEXT
+from layerflow.jit.array_objects import FIELDS, Likeness
 
 if TYPE_CHECKING:
     from layerflow.jit.repeated import Direct
 
 Scalars = Callable[[], Mapping[str, float]]
+Places = Sequence[tuple[int, ...]]
+SHORT_WORK = 1e7  # multiply-adds of a step during which the interpreter may be held
+SHORT_BYTES = 8 << 20  # of memory
 
 
-def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, advance: Callable[[], None]) -> Any:
+class Clock(Protocol):
+    """The number of batches so far and the learning rate: fields of a `ctypes.Structure`."""
+
+    batches: Any
+    rate: Any
+
+
+def training(
+    direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, advance: Callable[[], None], clock: Clock
+) -> Any:
     """A function of the arrays of one batch.
 
     Args:
@@ -33,12 +46,16 @@ def training(direct: Direct, x: np.ndarray, y: np.ndarray, scalars: Scalars, adv
         y: labels.
         scalars: what the step reads besides.
         advance: is called after each step, before another thread's.
+        clock: where native code finds the scalars and counts batches.
 
     Returns:
         A function (x, y) -> what the step gives, a float or a list of floats; it does nothing and returns None if an
         array is of another type, shape or layout or anything else has changed.
     """
     results = direct.results
+    native = _native(direct, (x, y), direct.input_words, clock, results)
+    if native is not None:
+        return native
     alone = results[0].item if len(results) == 1 else None
 
     def numbers() -> float | list[float]:
@@ -52,8 +69,11 @@ def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
     """As `training`: a function x -> the only output, a tensor [rows, ...] of its own at each call, or None."""
     out, new = direct.results[0], np.ndarray.__new__
     out_shape, out_dtype = out.shape, out.dtype
-    like = new(Tensor, out_shape, out_dtype)
-    run = _runner(direct, scalars, (x, like), [*direct.input_words, *direct.output_words], lambda: True)
+    like, places = new(Tensor, out_shape, out_dtype), [*direct.input_words, *direct.output_words]
+    native = _native(direct, (x, like), places, None, ())
+    if native is not None:
+        return lambda x: native(x, new(Tensor, out_shape, out_dtype))
+    run = _runner(direct, scalars, (x, like), places, lambda: True)
 
     def call(x: Any) -> Any:
         result = new(Tensor, out_shape, out_dtype)
@@ -62,11 +82,65 @@ def prediction(direct: Direct, x: np.ndarray, scalars: Scalars) -> Any:
     return call
 
 
+# --- in native code --------------------------------------------------------------------
+
+
+def _native(
+    direct: Direct, arrays: Sequence[np.ndarray], places: Places, clock: Clock | None, results: Sequence[np.ndarray]
+) -> Any:
+    """The step as a built-in function, or None: for short steps on one thread, whose scalars native code finds."""
+    if not FIELDS or not _is_short(direct, arrays) or any(r.dtype != np.float32 for r in results):
+        return None
+    moves = _moves(direct, clock)
+    if moves is None:
+        return None
+    return direct.program.builtin(
+        direct.address,
+        [(Likeness(array), place[0]) for array, place in zip(arrays, places, strict=True)],
+        changes,
+        moves,
+        results,
+        _field(clock, "batches") if clock is not None else 0,
+        (direct, clock),
+    )
+
+
+def _is_short(direct: Direct, arrays: Sequence[np.ndarray]) -> bool:
+    """Whether other Python threads may wait until a step is over: it takes less than about a millisecond."""
+    program = direct.program
+    size = program.arena.nbytes + program.weights_bytes + sum(a.nbytes for a in arrays)
+    return direct.team == 1 and program.sample_work * direct.rows <= SHORT_WORK and size <= SHORT_BYTES
+
+
+def _moves(direct: Direct, clock: Clock | None) -> list[tuple[int, int, int]] | None:
+    """From where to where scalars are copied before each step, and how; None if any is found elsewhere.
+
+    The seed stays in the table: a new one ends shortcuts, by `config.changes`.
+    """
+    counters = [at for name, (at, *_) in direct.counter_words if name != "seed"]
+    if clock is None:  # the step counts nothing, and its counters stay as they are
+        return None if direct.floats else []
+    moves = [(_field(clock, "batches"), direct.address + 8 * at, NEXT) for at in counters]
+    for name, view in direct.floats:
+        if name != "learning_rate":
+            return None
+        how = NARROW if view.dtype == np.float32 else COPY
+        moves.append((_field(clock, "rate"), view.ctypes.data, how))
+    return moves
+
+
+def _field(clock: Any, name: str) -> int:
+    return ctypes.addressof(clock) + getattr(type(clock), name).offset
+
+
+# --- in Python -------------------------------------------------------------------------
+
+
 def _runner(
     direct: Direct,
     scalars: Scalars,
     arrays: Sequence[np.ndarray],
-    places: Sequence[tuple[int, ...]],
+    places: Places,
     found: Callable[[], Any],
 ) -> Any:
     """A function that runs the step with two arrays.
@@ -82,51 +156,19 @@ def _runner(
         A function of the arrays: the result, or None if they are not alike, or settings, or the table, have been set
         for another call meanwhile.
     """
-    program, lock, installed, go = direct.program, direct.program.lock, direct.installed, _go(direct, arrays, places)
-    fill, given = _filler(direct), scalars if direct.counter_words or direct.floats else dict
-    then = changes[0]
+    program, lock, settings = direct.program, direct.program.lock, direct.program.settings
+    likes, run_all = [Likeness(array) for array in arrays], direct.program.entry.run
+    then, settled = changes.value, settings.value
 
-    def run(a: Any, b: Any) -> Any:
+    def run(*given_arrays: Any) -> Any:
         with lock:
-            if changes[0] != then or program.current is not direct or direct.installed != installed:
+            if changes.value != then or settings.value != settled or program.current is not direct:
                 return None
-            fill(given())
-            return found() if go(a, b) else None
+            if not all(like(array) for like, array in zip(likes, given_arrays, strict=True)):
+                return None
+            direct.set_scalars(scalars())
+            direct.set_addresses(given_arrays, places)
+            run_all(direct.address, direct.team)
+            return found()
 
     return run
-
-
-def _filler(direct: Direct) -> Callable[[Mapping[str, float]], None]:
-    """Hands over what a step reads besides arrays; often that is the learning rate alone."""
-    if direct.counter_words or len(direct.floats) != 1:
-        return direct.set_scalars
-    ((name, view),) = direct.floats
-
-    def fill(scalars: Mapping[str, float]) -> None:
-        view[0] = scalars[name]
-
-    return fill
-
-
-def _go(direct: Direct, arrays: Sequence[np.ndarray], places: Sequence[tuple[int, ...]]) -> Callable[[Any, Any], Any]:
-    """Looks at two arrays, hands over their addresses and runs the kernels: in one native call where that is possible.
-
-    The function tells whether they are alike, and so whether it has run anything.
-    """
-    likes = [Likeness(array) for array in arrays]
-    if direct.team == 1 and FIELDS:
-        words = [direct.address]
-        for like, place in zip(likes, places, strict=True):
-            words += [place[0], *like.words]
-        native = functools.partial(direct.program.again, (ctypes.c_int64 * len(words))(*words))
-        native.__dict__["likes"] = likes  # what the words point to lives as long as they do
-        return native
-
-    def go(*given: Any) -> bool:
-        if not all(like(array) for like, array in zip(likes, given, strict=True)):
-            return False
-        direct.set_addresses(given, places)
-        direct.program.entry.run(direct.address, direct.team)
-        return True
-
-    return go

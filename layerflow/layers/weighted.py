@@ -24,7 +24,7 @@ _weight_source: ContextVar[Callable[..., np.ndarray] | None] = ContextVar("layer
 
 def touch() -> None:
     """Says that a layer or a model has changed, so that compiled steps look again at what they were made from."""
-    config.changes[0] += 1
+    config.changes.value += 1
 
 
 @contextlib.contextmanager

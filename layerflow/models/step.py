@@ -305,7 +305,7 @@ class Step:
         optimizer = self.model.optimizer
         random_ops = any(name != "iteration" for name, _ in direct.counter_words)
         scalars = self._scalars if random_ops else optimizer.scalars
-        return shortcuts.training(direct, x, y, scalars, optimizer.advance)
+        return shortcuts.training(direct, x, y, scalars, optimizer.advance, optimizer.clock)
 
     def run_many(
         self,

@@ -87,7 +87,7 @@ class Trainable(Compiled):
 
     def step(self, mode: str) -> Step:
         """The compiled step for "train", "test" or "predict": made at first use, anew when `trainable` changed."""
-        if self._steps is None or self._steps_made != config.changes[0]:
+        if self._steps is None or self._steps_made != config.changes.value:
             self._refresh_steps()
         assert self._steps is not None
         if mode not in self._steps:
@@ -105,7 +105,7 @@ class Trainable(Compiled):
             self._forget_steps()
             self._steps, self._entries = {}, {}
             self._steps_signature = settings
-        self._steps_made = config.changes[0]
+        self._steps_made = config.changes.value
 
     def _forget_steps(self) -> None:
         self._steps = self._entries = self._train_again = self._predict_again = None
@@ -186,7 +186,7 @@ class Trainable(Compiled):
 
     def _direct(self, mode: str) -> _Direct | None:
         """The step's own entry, if the model has one input (to train, one output too) that needs no checks."""
-        if self._entries is None or self._steps_made != config.changes[0] or mode not in self._entries:
+        if self._entries is None or self._steps_made != config.changes.value or mode not in self._entries:
             self.step(mode)
             assert self._entries is not None
             self._entries[mode] = self._make_direct(mode)

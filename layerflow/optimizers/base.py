@@ -14,6 +14,7 @@ from layerflow.errors import ArgumentError, ShapeError
 from layerflow.graph import closures, execution, ops
 from layerflow.graph.variable import Variable, changed
 from layerflow.optimizers import common, schedules
+from layerflow.optimizers.clock import Clock
 from layerflow.optimizers.gradients import paired
 from layerflow.optimizers.updates import ACCUMULATOR, AVERAGE, updates
 
@@ -71,12 +72,12 @@ class Optimizer(registry.Configurable):
         self.name = self.name or registry.class_snake_case(self.get_class_name())
         common.check(self)
         self.version = 0  # grows whenever a setting changes that compiled steps contain
-        self._batches = 0
+        self._clock = Clock()
         self._slots = {}
         self._shared: dict[str, Variable] | None = None
         self._excluded = common.Exclusions()
         self._named: dict[str, Variable] = {}
-        self._rate, self.schedule = self._checked_rate(learning_rate)
+        self._clock.rate, self.schedule = self._checked_rate(learning_rate)
 
     def _made(self) -> None:
         if "_slots" not in self.__dict__:
@@ -118,12 +119,11 @@ class Optimizer(registry.Configurable):
         May be set at any time to a number, which compiled steps read: nothing is compiled again.  A schedule is code
         of the step: setting one, or a number in its place, compiles the step once more.
         """
-        return self._rate if self.schedule is None else float(self.schedule(self._batches))
+        return self._clock.rate if self.schedule is None else float(self.schedule(self._clock.batches))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        rate, schedule = self._checked_rate(value)
-        self._rate = rate
+        self._clock.rate, schedule = self._checked_rate(value)
         if schedule is not self.schedule:
             self.schedule = schedule
 
@@ -135,24 +135,29 @@ class Optimizer(registry.Configurable):
     @property
     def iterations(self) -> int:
         """Number of updates so far: of batches, or with gradient accumulation of groups of batches."""
-        return self._batches // (self.gradient_accumulation_steps or 1)
+        return self._clock.batches // (self.gradient_accumulation_steps or 1)
 
     @iterations.setter
     def iterations(self, value: int) -> None:
-        self._batches = int(value) * (self.gradient_accumulation_steps or 1)
+        self._clock.batches = int(value) * (self.gradient_accumulation_steps or 1)
+
+    @property
+    def clock(self) -> Clock:
+        """Number of gradients so far and rate, where native code finds them."""
+        return self._clock
 
     @property
     def batches(self) -> int:
         """Number of gradients so far."""
-        return self._batches
+        return self._clock.batches
 
     def advance(self, batches: int = 1) -> None:
         """Counts batches whose gradients have been applied."""
-        self._batches += batches
+        self._clock.batches += batches
 
     def scalars(self) -> dict[str, float]:
         """What the next compiled step reads: the number of its (first) batch, and the rate if it is a number."""
-        return {"iteration": self._batches + 1, "learning_rate": self._rate}
+        return {"iteration": self._clock.batches + 1, "learning_rate": self._clock.rate}
 
     # --- the update ----------------------------------------------------------
 
@@ -202,7 +207,7 @@ class Optimizer(registry.Configurable):
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
         """With `use_ema`: the weights become their averages, brought to their constraints; `fit` ends with it."""
-        for variable in var_list if self.use_ema and self._batches else ():
+        for variable in var_list if self.use_ema and self._clock.batches else ():
             if variable in self._slots:
                 average = self._slots[variable][AVERAGE].numpy()
                 variable.assign(average if variable.constraint is None else variable.constraint(average))
@@ -310,7 +315,7 @@ class Optimizer(registry.Configurable):
     def get_weights(self, variables: Sequence[Variable] | None = None) -> list[np.ndarray]:
         """The state: number of batches (int32 scalar), then the arrays in the order of `weight_names`."""
         kept = self.state(list(self._slots) if variables is None else variables)
-        return [np.int32(self._batches).reshape(()), *(array.numpy() for _, _, array in kept)]
+        return [np.int32(self._clock.batches).reshape(()), *(array.numpy() for _, _, array in kept)]
 
     def set_weights(self, values: Sequence[Any], variables: Sequence[Variable] | None = None) -> None:
         """Restores what `get_weights` gave; nothing is changed if it does not fit.
@@ -339,7 +344,7 @@ class Optimizer(registry.Configurable):
                 raise ShapeError(
                     f"{target.name}: values of shape {list(array.shape)} do not fit its shape {list(target.shape)}."
                 )
-        self._batches = int(arrays[0])
+        self._clock.batches = int(arrays[0])
         for target, array in zip(targets, arrays[1:], strict=True):
             target.assign(array)
 
@@ -347,7 +352,7 @@ class Optimizer(registry.Configurable):
         """The arguments as they are now; with these `from_config` makes an equal optimizer, without its state."""
         given = {name: self.__dict__.get(name, value) for name, value in self._arguments.items()}
         settings = {**{name: getattr(self, name) for name in common.DEFAULTS}, **given}
-        settings["learning_rate"] = self._rate if self.schedule is None else schedules.serialize(self.schedule)
+        settings["learning_rate"] = self._clock.rate if self.schedule is None else schedules.serialize(self.schedule)
         if self._excluded.names():
             settings["excluded_from_weight_decay"] = self._excluded.names()
         return {name: registry.serialize_value(value) for name, value in settings.items()}

@@ -106,7 +106,7 @@ class Setting:
         """Loss of each batch, then weights and slots, after five batches from the start."""
         for variable, array in zip(self.state, self.start, strict=True):
             variable.assign(array)
-        losses = how.run_batches(self.arrays, {"iteration": 1, "learning_rate": self.optimizer._rate}, BATCH)
+        losses = how.run_batches(self.arrays, {"iteration": 1, "learning_rate": self.optimizer.learning_rate}, BATCH)
         return [*losses, *(v.numpy() for v in self.state)]
 
 

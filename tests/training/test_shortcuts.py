@@ -1,6 +1,9 @@
 """Batches like the last one: the short call gives the same bits, and sees everything that has changed since."""
 
 import copy
+import gc
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -60,15 +63,15 @@ def same(one, other):
 )
 def test_same_bits_as_the_long_way(options):
     short, long = made(**options), made(**options)
+    lf.random.set_seed(7)
     for _ in range(6):
-        lf.random.set_seed(7)
         one = short.train_on_batch(X, Y)
-        lf.random.set_seed(7)
         long._train_again = None
         assert one == long.train_on_batch(X, Y)
-    assert short._train_again(X, Y) is not None
+    last = short._train_again(X, Y)
+    assert last is not None
     long._train_again = None
-    long.train_on_batch(X, Y)
+    assert long.train_on_batch(X, Y) == last
     assert same(short, long)
     assert short.optimizer.iterations == long.optimizer.iterations == 7
 
@@ -192,6 +195,109 @@ def test_copies_train_alone():
     assert not same(model, twin)
     twin.train_on_batch(X, Y)
     assert same(model, twin)
+
+
+def test_a_new_seed_is_seen():
+    one, other = both_warm(dropout=0.5)
+    for seed in (3, 4, 3):
+        for model in (one, other):
+            lf.random.set_seed(seed)
+            state = lf.random.get_state()
+            losses = [model.train_on_batch(X, Y) for _ in range(3)]
+            lf.random.set_state(state)
+            if model is one:
+                expected = losses
+                assert model.train_on_batch(X, Y) != losses[-1]
+                other._train_again = None
+            else:
+                assert losses == expected
+                model.train_on_batch(X, Y)
+    assert same(one, other)
+
+
+def test_the_number_of_batches_may_be_set():
+    """Adam divides by 1 - beta**step: the step is read at each batch."""
+    one, other = both_warm(optimizer="adam")
+    for model in (one, other):
+        model.optimizer.iterations = 1000
+    other._train_again = None
+    assert one.train_on_batch(X, Y) == other.train_on_batch(X, Y)
+    assert one.optimizer.iterations == 1001
+    assert same(one, other)
+
+
+def test_other_numbers_of_arguments():
+    model = warm()
+    for arguments in ((), (X,), (X, Y, Y)):
+        try:
+            assert model._train_again(*arguments) is None
+        except (TypeError, ValueError):
+            assert not shortcuts.FIELDS
+    assert model.optimizer.iterations == 3
+
+
+def test_while_another_thread_runs_the_program():
+    """Native code cannot wait for it; the long way does."""
+    model = warm()
+    program = model.step("train")._direct.program
+    with program.lock:
+        assert model._train_again(X, Y) is None or not shortcuts.FIELDS
+    assert model._train_again(X, Y) is not None
+
+
+def test_threads_of_python_train_one_model():
+    model = warm(optimizer=lf.train.sgd(0.0))
+    loss, found = model.train_on_batch(X, Y), []
+
+    def work():
+        found.extend(model.train_on_batch(X, Y) for _ in range(100))
+        found.append(model.fit(X, Y, batch_size=16, epochs=1, shuffle=False, verbose=0).history["loss"][0])
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found == pytest.approx([loss] * 404, rel=1e-6)
+
+
+def test_a_shortcut_holds_what_it_needs():
+    model = warm()
+    expected = warm().train_on_batch(X, Y)
+    call = model._train_again
+    del model
+    gc.collect()
+    others = [warm() for _ in range(3)]
+    assert call(X, Y) in (expected, None)
+    assert [other.train_on_batch(X, Y) for other in others] == [expected] * 3
+
+
+def test_objects_are_counted_right():
+    """None of what native code returns is lost or freed too often."""
+    model = warm(metrics=["mse", "mae"])
+    kept = [X, Y, None, model._train_again]
+    before = [sys.getrefcount(x) for x in kept]
+    for _ in range(1000):
+        numbers = model._train_again(X, Y)
+        alike = [float(str(n)) for n in numbers]
+        assert [sys.getrefcount(n) for n in numbers] == [sys.getrefcount(n) for n in alike]
+        model._train_again(X, None)
+    after = [sys.getrefcount(x) for x in kept]
+    assert all(abs(a - b) < 50 for a, b in zip(before, after, strict=True))
+
+
+def test_models_of_float64():
+    lf.config.set_floatx("float64")
+    try:
+        short, long = made(optimizer="adam"), made(optimizer="adam")
+        x, y = X.astype(np.float64), Y.astype(np.float64)
+        for _ in range(4):
+            one = short.train_on_batch(x, y)
+            long._train_again = None
+            assert one == long.train_on_batch(x, y)
+        assert short._train_again(x, y) is not None
+    finally:
+        lf.config.set_floatx("float32")
 
 
 def test_a_disposed_model_refuses():

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow import config
 from layerflow.errors import ShapeError, TraceError
 from layerflow.graph import shapes, symbolic
 from layerflow.graph.ops import elementwise as e
@@ -33,6 +34,7 @@ def set_seed(seed: int) -> None:
     _state["generator"] = np.random.default_rng(seed)
     _state["seed"] = int(np.random.default_rng([seed, 1]).integers(2**32))
     _state["eager_step"] = 0
+    config.changes.value += 1
 
 
 def generator() -> np.random.Generator:
@@ -55,6 +57,7 @@ def set_state(state: Mapping[str, Any]) -> None:
     made = np.random.default_rng(0)
     made.bit_generator.state = state["generator"]
     _state.update({**state, "generator": made})
+    config.changes.value += 1
 
 
 def next_step() -> int:
