@@ -221,7 +221,7 @@ class ArrayTraining(StreamTraining):
         Raises:
             DataError: x does not fit the model.
         """
-        if batch_size is None and not verbose and steps is None and callbacks is None and not spelled:
+        if not verbose and steps is None and callbacks is None and not spelled and _is_one_batch(x, batch_size):
             result = self._predicted_directly(x, PREDICT_ROWS)
             if result is not None:
                 return result
@@ -245,6 +245,13 @@ class ArrayTraining(StreamTraining):
             batches, bar = _parts(xs, rows, size), ProgressBar(shown, "Predict", rows)
         hooks.set(self, {"steps": count, "batch_size": batch_size})
         return tensors(measuring.predicted(batches, predict, hooks, bar))
+
+
+def _is_one_batch(x: Any, batch_size: Any) -> bool:
+    """Whether the caller leaves the size of batches to us, or `x` is an array of no more rows."""
+    if batch_size is None:
+        return True
+    return type(batch_size) is int and isinstance(x, np.ndarray) and x.ndim > 0 and len(x) <= batch_size
 
 
 def _parts(xs: Sequence[np.ndarray], rows: int, size: int) -> Iterator[list[np.ndarray]]:

@@ -332,6 +332,16 @@ def test_predictions_are_arrays_of_their_own():
     assert np.array_equal(other, model.predict(-X))
 
 
+@pytest.mark.parametrize("size", [5, 15, 16, 100])
+def test_predictions_by_batch_size(size):
+    model = warm()
+    expected = np.array(model.predict(X))
+    assert np.array_equal(model.predict(X, batch_size=size), expected)
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(LayerflowError):
+            model.predict(X, batch_size=wrong)
+
+
 def test_predictions_see_new_weights():
     model = warm()
     before = np.array(model.predict(X))
