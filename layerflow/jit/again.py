@@ -44,7 +44,7 @@ def function(
     step: Address,
     table: Address,
     arrays: Sequence[tuple[Likeness, int]],
-    unchanged: Iterable[ctypes.c_int64],
+    guards: Sequence[tuple[ctypes.c_int64, int]],
     scalars: Iterable[tuple[Address, Address, int]],
     results: Sequence[np.ndarray],
     count: Address,
@@ -56,7 +56,7 @@ def function(
         step: `lf_step` of the program.
         table: its context table.
         arrays: for each argument what it must be like, and the word of the table for its address.
-        unchanged: numbers that must be as they are now.
+        guards: numbers, and what they must be.
         scalars: for each from where to where it is copied, and how (COPY, NEXT or NARROW of `again_text`).
         results: float32 arrays with one element each.
         count: of a number that grows by 1 with each step; 0 for none.
@@ -64,18 +64,17 @@ def function(
 
     Returns:
         A function.  It gives what the results hold as a float, or a list of floats if there are several; the last
-        argument if there is none.  It does nothing and gives None for other arguments or where a number has changed.
+        argument if there is none.  It does nothing and gives None for other arguments or where a number is another one.
     """
-    guards = [(ctypes.addressof(number), number.value) for number in unchanged]
-    moves = list(scalars)
-    lists = [guards, moves, [(like.words, word) for like, word in arrays], [(r.ctypes.data,) for r in results]]
-    words = [step, table, count, *_interface(), *map(len, lists)]
-    words += [n for guard in guards for n in guard]
-    words += [n for move in moves for n in move]
-    words += [n for like, word in arrays for n in (word, *like.words)]
-    words += [result.ctypes.data for result in results]
-    held = np.array(words, np.int64).view(_Words)
-    held.kept = (arrays, results, list(unchanged), kept)
+    parts: list[list[Sequence[int]]] = [
+        [(ctypes.addressof(number), expected) for number, expected in guards],
+        list(scalars),
+        [(word, *like.words) for like, word in arrays],
+        [(result.ctypes.data,) for result in results],
+    ]
+    words = [step, table, count, *_interface(), *map(len, parts)]
+    held = np.array([*words, *(n for part in parts for entry in part for n in entry)], np.int64).view(_Words)
+    held.kept = (guards, arrays, results, kept)
     return ctypes.pythonapi.PyCFunction_NewEx(ctypes.byref(_definition()), held, None)
 
 

@@ -178,12 +178,16 @@ class Executable:
         fits = all(self._is_direct(b, a) for b, a in zip(self.inputs, arrays, strict=True))
         return Direct(self, arrays) if fits else None
 
-    def builtin(self, table: int, arrays: Any, changes: ctypes.c_int64, *rest: Any) -> Any:
-        """A step with this table as a built-in function: see `again.function`.
+    def builtin(self, direct: Direct, arrays: Any, then: tuple[ctypes.c_int64, int], *rest: Any) -> Any:
+        """Such a call as a built-in function, see `again.function`; None if the table holds other settings by now.
 
-        It does nothing either while another thread has the lock, or once the table has other settings.
+        The function does nothing when it does so later, or while another thread has the lock.
         """
-        return again.function(self.entry.address, table, arrays, (changes, self.settings, self.lock.busy), *rest)
+        settled = self.settings.value
+        if self.current is not direct or self.settings.value != settled:
+            return None
+        guards = [then, (self.settings, settled), (self.lock.busy, 0)]
+        return again.function(self.entry.address, direct.address, arrays, guards, *rest)
 
     def run(
         self,

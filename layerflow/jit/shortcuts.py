@@ -95,9 +95,9 @@ def _native(
     if moves is None:
         return None
     return direct.program.builtin(
-        direct.address,
+        direct,
         [(Likeness(array), place[0]) for array, place in zip(arrays, places, strict=True)],
-        changes,
+        (changes, changes.value),
         moves,
         results,
         _field(clock, "batches") if clock is not None else 0,
@@ -158,7 +158,7 @@ def _runner(
     """
     program, lock, settings = direct.program, direct.program.lock, direct.program.settings
     likes, run_all = [Likeness(array) for array in arrays], direct.program.entry.run
-    then, settled = changes.value, settings.value
+    settled, then = settings.value, changes.value
 
     def run(*given_arrays: Any) -> Any:
         with lock:

@@ -4,6 +4,7 @@ import copy
 import gc
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,18 @@ def test_other_numbers_of_arguments():
     assert model.optimizer.iterations == 3
 
 
+def test_no_shortcut_is_made_for_settings_of_another_call():
+    model = warm()
+    direct = model.step("train")._direct
+    direct.program.current = None
+    arguments = (direct, X, Y, model.optimizer.scalars, model.optimizer.advance, model.optimizer.clock)
+    assert shortcuts.training(*arguments)(X, Y) is None
+    with direct.program.lock:
+        direct._ready()
+        call = shortcuts.training(*arguments)
+    assert call(X, Y) is not None
+
+
 def test_while_another_thread_runs_the_program():
     """Native code cannot wait for it; the long way does."""
     model = warm()
@@ -337,9 +350,10 @@ def test_predictions_by_batch_size(size):
     model = warm()
     expected = np.array(model.predict(X))
     assert np.array_equal(model.predict(X, batch_size=size), expected)
-    for wrong in (0, -1, 2.5, True):
+    wrong: list[Any] = [0, -1, 2.5, True]
+    for number in wrong:
         with pytest.raises(LayerflowError):
-            model.predict(X, batch_size=wrong)
+            model.predict(X, batch_size=number)
 
 
 def test_predictions_see_new_weights():
