@@ -40,13 +40,13 @@ def ir_texts(source: str) -> list[str]:
     return [language.lower(source, target.host()), runtime.barrier_text(machine), entries.entries_text(machine)]
 
 
-def _cached(key: str, make_texts: Callable[[], list[str]]) -> tuple[native.Library, bool]:
+def _cached(key: str, make_texts: Callable[[], list[str]], effort: int = 2) -> tuple[native.Library, bool]:
     """Loaded code of an entry, and whether it had to be compiled because the cache has none that loads."""
     code = cache.get(key)
     if code is not None:
         with contextlib.suppress(CompileError):  # an object that does not load is as good as none
             return native.load(code), False
-    code = native.compile_object(make_texts(), target.host())
+    code = native.compile_object(make_texts(), target.host(), effort)
     cache.put(key, code)
     garbage.give_back()
     return native.load(code), True
@@ -64,6 +64,6 @@ def build(source: str) -> native.Library:
 
 @functools.cache
 def runtime_code() -> native.Library:
-    """The native side of the thread pool, and of `again`."""
+    """The native side of the thread pool, and of `again`: little of it runs, so that LLVM is not to take pains."""
     texts = [runtime.pool_text(platform.machine().lower()), again_text.again_text()]
-    return _cached(cache.key_of(_versions(), target.host().key, *texts), lambda: texts)[0]
+    return _cached(cache.key_of(_versions(), target.host().key, *texts), lambda: texts, effort=0)[0]
