@@ -1,5 +1,7 @@
 """Optimizers: state, settings, names; their trajectories are compared with TF.js and Keras in tests/conformance."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -194,3 +196,13 @@ def test_names_and_spellings():
     optimizer = optimizers.SGD()
     with pytest.raises(ArgumentError, match="clipnorm"):
         optimizer.clipnorm = -1
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_have_a_rate_and_a_count_of_their_own(copied):
+    one = lf.train.adam(0.25)
+    one.iterations = 7
+    other = copied(one)
+    other.learning_rate, other.iterations = 0.5, 9
+    assert (one.learning_rate, one.iterations) == (0.25, 7)
+    assert (other.learning_rate, other.iterations) == (0.5, 9)

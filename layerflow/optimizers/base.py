@@ -93,6 +93,11 @@ class Optimizer(registry.Configurable):
                 common.check(self)
             self._changed()
 
+    def __copy__(self) -> Optimizer:
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), _clock=Clock(self._clock.batches, self._clock.rate))
+        return made
+
     def _changed(self) -> None:
         """Compiled steps are out of date."""
         self.version = self.__dict__.get("version", 0) + 1
