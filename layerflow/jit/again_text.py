@@ -23,11 +23,6 @@ FIRST = 12  # word behind the counts
 COPY, NEXT, NARROW = 0, 1, 2  # how a scalar is set: 8 bytes as they are; an integer plus 1; float64 as float32
 
 
-def again_text() -> str:
-    """`ptr lf_again(ptr self, ptr arguments, i64 count)`: see `again.function`."""
-    return _FIELDS + _UNCHANGED + _ALIKE + _SCALARS + _RESULTS + _AGAIN
-
-
 _FIELDS = """
 define internal i64 @lf_field(ptr %object, i64 %at) nounwind {
   %field = getelementptr i8, ptr %object, i64 %at
@@ -41,36 +36,51 @@ define internal i64 @lf_word(ptr %words, i64 %n) nounwind {
 }
 """
 
-# `i1 lf_unchanged(ptr guards, i64 count)`.
-_UNCHANGED = """
-define internal i1 @lf_unchanged(ptr %guards, i64 %count) nounwind {
+
+def _for_all(name: str, parameters: str, body: str) -> str:
+    """`i1 name(parameters, i64 count)`: runs the body for n = 0, 1, ... until it goes to %fail instead of %pass.
+
+    True if it never does.
+    """
+    return f"""
+define internal i1 @{name}({parameters}, i64 %count) nounwind {{
 entry:
   br label %loop
 loop:
-  %n = phi i64 [ 0, %entry ], [ %next, %same ]
+  %n = phi i64 [ 0, %entry ], [ %next, %pass ]
   %end = icmp sge i64 %n, %count
-  br i1 %end, label %done, label %look
-look:
+  br i1 %end, label %done, label %one
+one:
+{body.strip(chr(10))}
+pass:
+  %next = add i64 %n, 1
+  br label %loop
+fail:
+  br label %done
+done:
+  %all = phi i1 [ true, %loop ], [ false, %fail ]
+  ret i1 %all
+}}
+"""
+
+
+_UNCHANGED = _for_all(
+    "lf_unchanged",
+    "ptr %guards",
+    """
   %twice = mul i64 %n, 2
   %guard = getelementptr i64, ptr %guards, i64 %twice
   %address = load i64, ptr %guard
   %expected = call i64 @lf_word(ptr %guard, i64 1)
   %place = inttoptr i64 %address to ptr
   %number = load i64, ptr %place
-  %next = add i64 %n, 1
   %equal = icmp eq i64 %number, %expected
-  br i1 %equal, label %same, label %done
-same:
-  br label %loop
-done:
-  %result = phi i1 [ true, %loop ], [ false, %look ]
-  ret i1 %result
-}
-"""
+  br i1 %equal, label %pass, label %fail
+""",
+)
 
 # `i1 lf_alike(ptr object, ptr like)`: whether an object is such an array.  Its type comes first: of other objects
-# nothing else is read.  `i1 lf_all_alike(ptr arguments, ptr likes, i64 count)`, and `lf_hand_over`, which puts the
-# addresses of data into the table.
+# nothing else is read.
 _ALIKE = f"""
 define internal i1 @lf_alike(ptr %object, ptr %like) nounwind {{
 entry:
@@ -115,35 +125,26 @@ yes:
 no:
   ret i1 false
 }}
-define internal i1 @lf_all_alike(ptr %arguments, ptr %likes, i64 %count) nounwind {{
-entry:
-  br label %loop
-loop:
-  %n = phi i64 [ 0, %entry ], [ %next, %same ]
-  %end = icmp sge i64 %n, %count
-  br i1 %end, label %done, label %look
-look:
+"""
+
+_ALL_ALIKE = _for_all(
+    "lf_all_alike",
+    "ptr %arguments, ptr %likes",
+    """
   %word = call i64 @lf_word(ptr %arguments, i64 %n)
   %object = inttoptr i64 %word to ptr
   %at = mul i64 %n, 5
   %like = getelementptr i64, ptr %likes, i64 %at
   %alike = call i1 @lf_alike(ptr %object, ptr %like)
-  %next = add i64 %n, 1
-  br i1 %alike, label %same, label %done
-same:
-  br label %loop
-done:
-  %result = phi i1 [ true, %loop ], [ false, %look ]
-  ret i1 %result
-}}
-define internal void @lf_hand_over(ptr %arguments, ptr %likes, i64 %count, ptr %table) nounwind {{
-entry:
-  br label %loop
-loop:
-  %n = phi i64 [ 0, %entry ], [ %next, %put ]
-  %end = icmp sge i64 %n, %count
-  br i1 %end, label %done, label %put
-put:
+  br i1 %alike, label %pass, label %fail
+""",
+)
+
+# Puts the addresses of data into the table.
+_HAND_OVER = _for_all(
+    "lf_hand_over",
+    "ptr %arguments, ptr %likes, ptr %table",
+    f"""
   %word = call i64 @lf_word(ptr %arguments, i64 %n)
   %object = inttoptr i64 %word to ptr
   %data = call i64 @lf_field(ptr %object, i64 {DATA_FIELD})
@@ -151,23 +152,14 @@ put:
   %slot = call i64 @lf_word(ptr %likes, i64 %at)
   %place = getelementptr i64, ptr %table, i64 %slot
   store i64 %data, ptr %place
-  %next = add i64 %n, 1
-  br label %loop
-done:
-  ret void
-}}
-"""
+  br label %pass
+""",
+)
 
-# `void lf_scalars(ptr scalars, i64 count)`.
-_SCALARS = f"""
-define internal void @lf_scalars(ptr %scalars, i64 %count) nounwind {{
-entry:
-  br label %loop
-loop:
-  %n = phi i64 [ 0, %entry ], [ %next, %narrow ], [ %next, %whole ]
-  %end = icmp sge i64 %n, %count
-  br i1 %end, label %done, label %move
-move:
+_SCALARS = _for_all(
+    "lf_scalars",
+    "ptr %scalars",
+    f"""
   %at = mul i64 %n, 3
   %scalar = getelementptr i64, ptr %scalars, i64 %at
   %from.word = load i64, ptr %scalar
@@ -175,25 +167,36 @@ move:
   %to.word = call i64 @lf_word(ptr %scalar, i64 1)
   %to = inttoptr i64 %to.word to ptr
   %how = call i64 @lf_word(ptr %scalar, i64 2)
-  %next = add i64 %n, 1
   %is.narrow = icmp eq i64 %how, {NARROW}
   br i1 %is.narrow, label %narrow, label %whole
 narrow:
   %wide = load double, ptr %from
   %short = fptrunc double %wide to float
   store float %short, ptr %to
-  br label %loop
+  br label %pass
 whole:
   %value = load i64, ptr %from
   %is.next = icmp eq i64 %how, {NEXT}
   %more = zext i1 %is.next to i64
   %sum = add i64 %value, %more
   store i64 %sum, ptr %to
-  br label %loop
-done:
-  ret void
-}}
-"""
+  br label %pass
+""",
+)
+
+# The floats at some addresses as objects of a list.
+_ITEMS = _for_all(
+    "lf_items",
+    "ptr %list, ptr %words, ptr %addresses",
+    """
+  %set.word = call i64 @lf_word(ptr %words, i64 7)
+  %set = inttoptr i64 %set.word to ptr
+  %address = getelementptr i64, ptr %addresses, i64 %n
+  %object = call ptr @lf_number(ptr %words, ptr %address)
+  %ignored = call i32 %set(ptr %list, i64 %n, ptr %object)
+  br label %pass
+""",
+)
 
 # `ptr lf_number(ptr words, ptr address)`: the float there as an object.  `ptr lf_numbers(...)`: a list of several.
 _RESULTS = """
@@ -208,24 +211,14 @@ define internal ptr @lf_number(ptr %words, ptr %address) {
   ret ptr %object
 }
 define internal ptr @lf_numbers(ptr %words, ptr %addresses, i64 %count) {
-entry:
   %new.word = call i64 @lf_word(ptr %words, i64 6)
   %new = inttoptr i64 %new.word to ptr
-  %set.word = call i64 @lf_word(ptr %words, i64 7)
-  %set = inttoptr i64 %set.word to ptr
   %list = call ptr %new(i64 %count)
   %none = icmp eq ptr %list, null
-  br i1 %none, label %done, label %loop
-loop:
-  %n = phi i64 [ 0, %entry ], [ %next, %item ]
-  %end = icmp sge i64 %n, %count
-  br i1 %end, label %done, label %item
-item:
-  %address = getelementptr i64, ptr %addresses, i64 %n
-  %object = call ptr @lf_number(ptr %words, ptr %address)
-  %ignored = call i32 %set(ptr %list, i64 %n, ptr %object)
-  %next = add i64 %n, 1
-  br label %loop
+  br i1 %none, label %done, label %fill
+fill:
+  %filled = call i1 @lf_items(ptr %list, ptr %words, ptr %addresses, i64 %count)
+  br label %done
 done:
   ret ptr %list
 }
@@ -266,8 +259,8 @@ run:
   %step = inttoptr i64 %step.word to ptr
   %ctx = call i64 @lf_word(ptr %words, i64 1)
   %table = inttoptr i64 %ctx to ptr
-  call void @lf_scalars(ptr %scalars, i64 %scalar.count)
-  call void @lf_hand_over(ptr %arguments, ptr %likes, i64 %array.count, ptr %table)
+  %set = call i1 @lf_scalars(ptr %scalars, i64 %scalar.count)
+  %handed = call i1 @lf_hand_over(ptr %arguments, ptr %likes, ptr %table, i64 %array.count)
   call void %step(i64 %ctx, i64 0, i64 1)
   %counter.word = call i64 @lf_word(ptr %words, i64 2)
   %counts = icmp ne i64 %counter.word, 0
@@ -299,3 +292,10 @@ refuse:
   ret ptr %nothing
 }}
 """
+
+
+def again_text() -> str:
+    """`ptr lf_again(ptr self, ptr arguments, i64 count)`: see `again.function`."""
+    return "".join(
+        (_FIELDS, _UNCHANGED, _ALIKE, _ALL_ALIKE, _SCALARS, _HAND_OVER, _RESULTS, _ITEMS, _AGAIN),
+    )
